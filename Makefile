@@ -1,0 +1,44 @@
+# make run    environment, then the main job            make test   everything, as CI does
+# make check  ruff, pyright, fast tests                 make help   these lines
+# PYTHON=python3.12 VENV=.venv312 make test             another interpreter, another environment
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+    if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest -q
+FOUR_DEVICES := XLA_FLAGS=--xla_force_host_platform_device_count=4
+
+.PHONY: help run test check results
+help:
+	@sed -n 's/^# //p' Makefile | head -3
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "ntkens needs Python 3.11 or newer: install it, or say PYTHON=/its/path"; exit 1; }
+	@echo "==> Environment $(VENV) ($$($(PYTHON) --version)); the first time takes a minute or two"
+	$(PYTHON) -m venv $(VENV)
+	@echo "==> Installing ntkens with the pinned versions of constraints.txt"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[experiments,test]'
+	@touch $(READY)
+
+run: $(READY)
+	@echo "==> Exact learning of permutations by NTK ensembles (quick preset)"
+	$(BIN)/python -m experiments.exact_permutations quick
+
+test: $(READY)
+	@echo "==> Tests: float64, two processes"
+	$(PYTEST) -n 2 --dist loadfile tests
+	@echo "==> Tests: float32"
+	JAX_ENABLE_X64=0 $(PYTEST) tests/float32
+	@echo "==> Tests: four host devices"
+	$(FOUR_DEVICES) $(PYTEST) tests/multi_device
+
+check: $(READY)
+	@echo "==> ruff, pyright, fast tests"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(PYTEST) -n 2 --dist loadfile -m 'not slow' tests

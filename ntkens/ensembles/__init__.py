@@ -1,0 +1,1 @@
+"""What an ensemble of networks predicts, and how many members it needs."""

@@ -1,0 +1,1 @@
+"""Kernel arrays and targets to predictions: gradient flow, posteriors, closed forms."""

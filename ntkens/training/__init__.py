@@ -1,0 +1,1 @@
+"""Losses, steps and whole ensembles as one program; takes apply functions, knows no model."""

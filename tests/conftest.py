@@ -1,0 +1,40 @@
+"""Strict JAX for every test: float64, no silent rank promotion, warnings are errors.
+
+Three processes make up `make test`: this one; `tests/float32` with x64 off; and
+`tests/multi_device` with four forced host devices. Each collects only its own tests.
+"""
+
+import os
+
+os.environ.setdefault("JAX_ENABLE_X64", "1")
+
+import jax
+import pytest
+from hypothesis import settings
+
+X64 = jax.config.read("jax_enable_x64")
+DEVICES = "xla_force_host_platform_device_count=4" in os.environ.get("XLA_FLAGS", "")
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_nans", False)  # NaN handling is itself tested
+
+settings.register_profile("ntkens", deadline=None, derandomize=True, max_examples=25)
+settings.load_profile("ntkens")
+
+process = "float32" if not X64 else "multi_device" if DEVICES else None
+special = {"float32", "multi_device"}
+collect_ignore = (
+    sorted(special)
+    if process is None
+    else sorted(
+        name
+        for name in os.listdir(os.path.dirname(__file__))
+        if name not in (process, "conftest.py") and not name.startswith("__")
+    )
+)
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """A fixed typed key."""
+    return jax.random.key(20250216)

@@ -1,0 +1,1 @@
+"""Independent slow answers: brute force, quadrature, high precision. Never imports ntkens."""

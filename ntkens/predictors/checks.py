@@ -1,0 +1,65 @@
+"""Checks at the door of every predictor: shapes and dtypes always, values where they are known."""
+
+import jax
+import jax.core
+import jax.numpy as jnp
+
+
+def is_concrete(*arrays) -> bool:
+    """Whether values can be looked at: no array is traced by jit, vmap or grad."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays))
+
+
+def check_shape(name, array, shape):
+    """A `ValueError` that names the argument unless it has this shape."""
+    if jnp.shape(array) != tuple(shape):
+        raise ValueError(f"{name}: got shape {jnp.shape(array)}, wants {tuple(shape)}")
+
+
+def checked_training_set(name, kernel, targets, ridge):
+    """The train kernel, targets and ridge as arrays of one dtype, or the error that names one."""
+    kernel, ridge = jnp.asarray(kernel), jnp.asarray(ridge)
+    if not jnp.issubdtype(kernel.dtype, jnp.floating):
+        raise TypeError(f"{name}: got dtype {kernel.dtype}, wants floating point")
+    if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or not kernel.size:
+        raise ValueError(
+            f"{name}: got shape {kernel.shape}, wants [n n]: one array, of the training inputs"
+        )
+    if not jnp.ndim(targets) or len(targets) != len(kernel):
+        raise ValueError(
+            f"targets: got shape {jnp.shape(targets)}, wants ({len(kernel)}, ...): one row for "
+            f"each training input of {name}"
+        )
+    check_shape("ridge", ridge, ())
+    targets, ridge = jnp.asarray(targets, kernel.dtype), jnp.asarray(ridge, kernel.dtype)
+    check_finite(name, kernel)
+    check_finite("targets", targets)
+    if is_concrete(ridge) and not 0 <= ridge < jnp.inf:
+        raise ValueError(f"ridge: got {ridge}, wants a finite number of at least 0")
+    if is_concrete(kernel):
+        asymmetry = jnp.max(jnp.abs(kernel - kernel.T)) / jnp.max(jnp.abs(kernel))
+        if asymmetry > 1000 * jnp.finfo(kernel.dtype).eps:
+            raise ValueError(
+                f"{name}: not symmetric (largest difference {asymmetry:.3g} of its largest "
+                "entry); a kernel of the training inputs with themselves is"
+            )
+    return kernel, targets, ridge
+
+
+def checked_cross(name, cross, targets, rows=None):
+    """A test-train kernel as an array [m n] with as many columns as there are targets."""
+    cross = jnp.asarray(cross)
+    wanted = (rows or (len(cross) if cross.ndim else 0), len(targets))
+    if cross.shape != wanted:
+        raise ValueError(
+            f"{name}: got shape {cross.shape}, wants {wanted}: test inputs in rows, training "
+            "inputs in columns"
+        )
+    check_finite(name, cross)
+    return cross
+
+
+def check_finite(name, array):
+    """A `ValueError` that names the argument if it is known to hold NaN or infinities."""
+    if is_concrete(array) and not jnp.isfinite(array).all():
+        raise ValueError(f"{name}: holds NaN or infinities; look for them where it was computed")

@@ -1,0 +1,362 @@
+"""What training with squared error has learned at a given time, in closed form.
+
+The loss is 1/2 sum_i |f(x_i) - y_i|^2 + ridge/2 |params - params_0|^2: a sum over examples and
+outputs, not an average, so that a network in the NTK regime follows df/dt = -Theta (f - y) and
+its learning rate is stable below 2 / (lambda_max + ridge). To use the learning rate of a loss
+that averages over n examples, divide it by n; neural-tangents averages over examples and outputs
+(n outputs), so its time t is our time t / (n outputs).
+
+With Theta the train NTK, r the ridge and A = Theta_xX psi(Theta),
+
+    f_t(x) = f_0(x) + A (y - f_0(X)),
+    psi(l) = (1 - exp(-(l + r) t)) / (l + r)              gradient flow for a time t,
+    psi(l) = (1 - (1 - eta (l + r))^s) / (l + r)          s steps of gradient descent at rate eta,
+
+Eqs. (14)-(15) of arXiv:1902.06720 (Lee et al. 2019). Factorise once, predict many times:
+
+    flow = gradient_flow.fit(kernel.ntk, targets)
+    gradient_flow.mean(flow, cross.ntk, time=jnp.inf)
+    gradient_flow.mean(flow, cross.ntk, gradient_flow.Descent(steps=100, learning_rate=0.1))
+
+The predictions are exact functions of everything under jit, vmap and grad, at repeated
+eigenvalues too. Value checks need values: under jit, only shapes and dtypes are checked.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ntkens.predictors.checks import (
+    check_shape,
+    checked_cross,
+    checked_training_set,
+    is_concrete,
+)
+
+# Eigenvalues carry an error of at most 2.4 eps lambda_max (measured for n <= 400 in both
+# precisions); below this many of them an eigenvalue cannot be told from zero.
+RESOLUTION = 10.0
+
+_product = functools.partial(jnp.matmul, precision="highest")
+_NODES, _WEIGHTS = (  # Gauss-Legendre on [0, 1]; exact to 2e-16 for exp(-z u), 0 <= z <= 1
+    array.tolist()
+    for array in np.polynomial.legendre.leggauss(6) * np.array([[0.5]]) + np.array([[0.5], [0.0]])
+)
+
+
+class GradientFlow(NamedTuple):
+    """The training set as the flow sees it.
+
+    Attributes:
+        kernel: the train NTK, exactly symmetric.
+        eigenvalues: its eigenvalues, ascending.
+        eigenvectors: its eigenvectors, in columns.
+        targets: the targets, in the dtype of the kernel.
+        ridge: the penalty on the distance from initialisation.
+    """
+
+    kernel: Float[Array, "n n"]
+    eigenvalues: Float[Array, " n"]
+    eigenvectors: Float[Array, "n n"]
+    targets: Float[Array, "n *outputs"]
+    ridge: Float[Array, ""]
+
+
+class Descent(NamedTuple):
+    """A moment of gradient descent in discrete steps, to be given in the place of a time.
+
+    Attributes:
+        steps: an integer number of steps.
+        learning_rate: for the summed loss; stable below 2 / (lambda_max + ridge).
+    """
+
+    steps: Any
+    learning_rate: Any
+
+
+def fit(
+    kernel: Float[Array, "n n"], targets: Float[Array, "n *outputs"], *, ridge: Any = 0.0
+) -> GradientFlow:
+    """Factorise the train NTK: O(n^3) once; each prediction then costs O(n^2) per test point.
+
+    Args:
+        kernel: NTK of the training inputs, positive semi-definite.
+        targets: one row per training input; any axes after the first are outputs. They are cast
+            to the dtype of the kernel, which is the dtype of all that follows.
+        ridge: strength of ridge/2 |params - params_0|^2, at least 0.
+
+    Raises:
+        ValueError: shapes do not match; kernel or targets hold NaN or infinities; the kernel is
+            not symmetric or has a negative eigenvalue; the ridge is negative.
+        TypeError: the kernel is not floating point.
+    """
+    kernel, targets, ridge = checked_training_set("kernel", kernel, targets, ridge)
+    kernel = (kernel + kernel.T) / 2
+    eigenvectors, eigenvalues = jax.lax.linalg.eigh(kernel, symmetrize_input=False)
+    if is_concrete(eigenvalues) and eigenvalues[0] < -_resolution(eigenvalues):
+        raise ValueError(
+            f"kernel: its smallest eigenvalue is {eigenvalues[0]:.3g} (largest "
+            f"{eigenvalues[-1]:.3g}), and an NTK has none below zero. Computed in float32? Turn on "
+            'x64: jax.config.update("jax_enable_x64", True)'
+        )
+    return GradientFlow(kernel, eigenvalues, eigenvectors, targets, ridge)
+
+
+def mean(
+    flow: GradientFlow, cross: Float[Array, "m n"], time: Any = jnp.inf
+) -> Float[Array, "m *outputs"]:
+    """The ensemble mean of the outputs, E f_t(x) = Theta_xX psi(Theta) y.
+
+    Networks start from outputs of mean zero; for one network see `outputs`.
+
+    Args:
+        flow: from `fit`.
+        cross: NTK of test inputs (rows) with training inputs (columns).
+        time: learning rate times steps, a scalar from 0 to infinity; or a `Descent`. For many
+            times, vmap.
+
+    Raises:
+        ValueError: shapes do not match; `cross` holds NaN; the time is negative; the learning
+            rate diverges; or the time is so large that directions in which the kernel is
+            singular matter (at infinity: any). Under jit such predictions are NaN, except that a
+            diverging learning rate diverges.
+    """
+    cross = checked_cross("cross", cross, flow.targets)
+    return _predict(flow, cross, time, flow.targets)
+
+
+def outputs(
+    flow: GradientFlow,
+    cross: Float[Array, "m n"],
+    time: Any = jnp.inf,
+    *,
+    initial_train: Float[Array, "n *outputs"],
+    initial_test: Float[Array, "m *outputs"],
+) -> Float[Array, "m *outputs"]:
+    """One network's outputs, f_t(x) = f_0(x) + Theta_xX psi(Theta) (y - f_0(X)).
+
+    Args:
+        flow: from `fit`; with the NTK of that network, it is its linearisation.
+        cross: NTK of test inputs (rows) with training inputs (columns).
+        time: as for `mean`.
+        initial_train: the network's outputs at initialisation, on the training inputs.
+        initial_test: the same on the test inputs.
+
+    Raises:
+        ValueError: as for `mean`, or initial outputs are not of the shape of the targets.
+    """
+    cross = checked_cross("cross", cross, flow.targets)
+    check_shape("initial_train", initial_train, flow.targets.shape)
+    check_shape("initial_test", initial_test, (len(cross), *flow.targets.shape[1:]))
+    return initial_test + _predict(flow, cross, time, flow.targets - initial_train)
+
+
+def covariance(
+    flow: GradientFlow,
+    cross: Float[Array, "m n"],
+    time: Any = jnp.inf,
+    *,
+    nngp_train: Float[Array, "n n"],
+    nngp_cross: Float[Array, "m n"],
+    nngp_test: Float[Array, "m m"],
+) -> Float[Array, "m m"]:
+    """The ensemble covariance of each output; different outputs are independent.
+
+    K_xx - A K_Xx - (A K_Xx)^T + A K_XX A^T, with K the NNGP kernel: the covariance of
+    f_0(x) - A f_0(X). Eq. (15) of arXiv:1902.06720.
+
+    Args:
+        flow: from `fit`.
+        cross: NTK of test inputs (rows) with training inputs (columns).
+        time: as for `mean`.
+        nngp_train: NNGP kernel of the training inputs.
+        nngp_cross: NNGP kernel of test inputs (rows) with training inputs (columns).
+        nngp_test: NNGP kernel of the test inputs.
+
+    Raises:
+        ValueError: as for `mean`, or the shapes of the kernels do not match.
+    """
+    cross = checked_cross("cross", cross, flow.targets)
+    nngp_cross = checked_cross("nngp_cross", nngp_cross, flow.targets, rows=len(cross))
+    check_shape("nngp_train", nngp_train, flow.kernel.shape)
+    check_shape("nngp_test", nngp_test, (len(cross), len(cross)))
+    weights = _filtered(flow, _checked_time(flow, time), cross.T)
+    return ensemble_covariance(weights, nngp_train, nngp_cross, nngp_test)
+
+
+def ensemble_covariance(
+    weights: Float[Array, "n m"],
+    nngp_train: Float[Array, "n n"],
+    nngp_cross: Float[Array, "m n"],
+    nngp_test: Float[Array, "m m"],
+) -> Float[Array, "m m"]:
+    """The covariance of f_0(x) - A f_0(X), with `weights` = A^T, symmetric to the bit."""
+    mixed = _product(nngp_cross, weights)
+    spread = _product(weights.T, _product(nngp_train, weights))
+    return nngp_test + (spread + spread.T) / 2 - (mixed + mixed.T)
+
+
+def _predict(flow, cross, time, residual):
+    """A applied to a residual on the training set, of the shape of the targets."""
+    coefficients = _filtered(flow, _checked_time(flow, time), residual.reshape(len(residual), -1))
+    return _product(cross, coefficients).reshape(len(cross), *residual.shape[1:])
+
+
+def _filtered(flow, when, vectors):
+    return _filter(flow.kernel, flow.eigenvalues, flow.eigenvectors, flow.ridge, when, vectors)
+
+
+def _apply(eigenvalues, eigenvectors, ridge, when, vectors):
+    """psi(kernel) @ vectors, from the eigen-decomposition of the kernel."""
+    weights = _psi(eigenvalues, ridge, when, _resolution(eigenvalues))
+    return _product(eigenvectors, weights[:, None] * _product(eigenvectors.T, vectors))
+
+
+@jax.custom_jvp
+def _filter(kernel, eigenvalues, eigenvectors, ridge, when, vectors):
+    """`_apply`, with the derivative with respect to the kernel at any spectrum.
+
+    Daleckii and Krein 1965: d psi(K) = V (psi[l_i, l_j] * V^T dK V) V^T, elementwise in the
+    divided differences of psi. They are smooth where eigenvalues meet; the derivatives of
+    eigenvalues and eigenvectors are not, and the rule leaves them out. A second derivative
+    differentiates the rule itself, uses them, and is NaN at repeated eigenvalues.
+    """
+    del kernel  # only its tangent matters
+    return _apply(eigenvalues, eigenvectors, ridge, when, vectors)
+
+
+@functools.partial(_filter.defjvp, symbolic_zeros=True)
+def _(primals, tangents):
+    _, eigenvalues, eigenvectors, *rest = primals
+    kernel_dot, _, _, *rest_dot = tangents
+    value, value_dot = jax.jvp(
+        functools.partial(_apply, eigenvalues, eigenvectors),
+        rest,
+        jax.tree.map(_materialised, rest_dot),
+    )
+    if not _is_zero(kernel_dot):  # spare three products of n x n matrices where only time varies
+        ridge, when, vectors = rest
+        rotated = _product(_product(eigenvectors.T, kernel_dot), eigenvectors)
+        response = rotated * _divided_differences(eigenvalues, ridge, when)
+        coefficients = _product(response, _product(eigenvectors.T, vectors))
+        value_dot = value_dot + _product(eigenvectors, coefficients)
+    return value, value_dot
+
+
+def _is_zero(tangent):
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+
+
+def _materialised(tangent):
+    return np.zeros(tangent.shape, tangent.dtype) if _is_zero(tangent) else tangent
+
+
+def _psi(eigenvalues, ridge, when, resolution):
+    """What training has made of each eigendirection, over its rate; NaN if undetermined.
+
+    It is the integral of what is left of the error: over (0, t) of exp(-u rate) for the flow, and
+    over (0, s eta) of (1 - u rate / s)^(s - 1) for descent. The integral is evaluated where
+    1 - residual would cancel, and keeps all derivatives at rate 0.
+    """
+    rates = eigenvalues + ridge
+    horizon = _horizon(when, resolution)
+    early = jnp.abs(horizon * rates) < 1
+    if isinstance(when, Descent):
+        early &= jnp.abs(when.learning_rate * rates) < 0.5
+    slow, fast = jnp.where(early, rates, 0), jnp.where(early, 1, rates)
+    if isinstance(when, Descent):
+        steps, rate = when
+        integral = _integral(lambda u: jnp.exp((steps - 1) * jnp.log1p(-u * rate * slow)))
+        short = rate * fast < 0.5
+        learned = jnp.where(
+            short,
+            -jnp.expm1(steps * jnp.log1p(-jnp.where(short, rate * fast, 0))),
+            1 - (1 - jnp.where(short, 1, rate * fast)) ** steps,
+        )
+    else:
+        integral = _integral(lambda u: jnp.exp(-u * horizon * slow))
+        learned = -jnp.expm1(-horizon * fast)
+    undetermined = (rates <= resolution) & (horizon * resolution > 1)
+    return jnp.where(undetermined, jnp.nan, jnp.where(early, horizon * integral, learned / fast))
+
+
+def _divided_differences(eigenvalues, ridge, when):
+    """(psi(l_i) - psi(l_j)) / (l_i - l_j), and its limit psi'(l_i) where they meet.
+
+    Eigenvalues closer than a tenth of the scale on which psi varies take the mean of psi' over
+    the interval between them (Genocchi and Hermite), to 1e-16; others lose one digit at most.
+    """
+    resolution = _resolution(eigenvalues)
+    horizon = _horizon(when, resolution)
+
+    def psi(points):
+        return _psi(points, ridge, when, resolution)
+
+    scale = eigenvalues + ridge
+    if isinstance(when, Descent):  # psi varies quickly towards the edge of stability too
+        scale = jnp.minimum(scale, 2 / when.learning_rate - scale)
+    scale = jnp.maximum(scale, 1 / horizon)
+    first, second = eigenvalues[:, None], eigenvalues[None, :]
+    difference = first - second
+    near = jnp.abs(difference) < 0.1 * jnp.maximum(scale[:, None], scale[None, :])
+    values = psi(eigenvalues)
+    quotient = (values[:, None] - values[None, :]) / jnp.where(near, 1, difference)
+    segment = jnp.where(near, difference, 0)
+    slope = _integral(lambda u: jax.jvp(psi, (second + u * segment,), (jnp.ones_like(segment),))[1])
+    return jnp.where(near, slope, quotient)
+
+
+def _integral(function):
+    """Over (0, 1)."""
+    return sum(weight * function(node) for node, weight in zip(_NODES, _WEIGHTS, strict=True))
+
+
+def _horizon(when, resolution):
+    """The training time; infinity stands for one after which no resolved rate has anything left."""
+    if isinstance(when, Descent):
+        return when.learning_rate * when.steps
+    return jnp.minimum(when, 800 / resolution)  # exp(-800) is 0 in float64
+
+
+def _resolution(eigenvalues):
+    return RESOLUTION * jnp.finfo(eigenvalues.dtype).eps * jnp.max(jnp.abs(eigenvalues))
+
+
+def _checked_time(flow, when):
+    """A time or `Descent` as arrays, checked against the spectrum as far as values are known."""
+    dtype = flow.kernel.dtype
+    if isinstance(when, Descent):
+        steps, rate = jnp.asarray(when.steps), jnp.asarray(when.learning_rate, dtype)
+        if not jnp.issubdtype(steps.dtype, jnp.integer):
+            raise TypeError(f"steps: got dtype {steps.dtype}; steps are counted in integers")
+        when = Descent(steps, rate)
+        scalars = {"steps": steps, "learning_rate": rate}
+    else:
+        when = jnp.asarray(when, dtype)
+        scalars = {"time": when}
+    for name, scalar in scalars.items():
+        if scalar.ndim:
+            raise ValueError(f"{name}: got shape {scalar.shape}, wants a scalar; vmap over many")
+        if is_concrete(scalar) and not scalar >= 0:
+            raise ValueError(f"{name}: got {scalar}, wants at least 0")
+    if not is_concrete(flow, when):
+        return when
+    smallest, largest = flow.eigenvalues[0] + flow.ridge, flow.eigenvalues[-1] + flow.ridge
+    if isinstance(when, Descent) and when.learning_rate * largest > 2:
+        raise ValueError(
+            f"learning_rate: got {when.learning_rate:.6g}, at which descent diverges; it is stable "
+            f"up to 2 / (lambda_max + ridge) = {2 / largest:.6g} (for the summed loss)"
+        )
+    resolution = _resolution(flow.eigenvalues)
+    if smallest <= resolution and _horizon(when, resolution) * resolution > 1:
+        raise ValueError(
+            f"ridge: got {flow.ridge:.3g} for a singular kernel (eigenvalues {smallest:.3g} to "
+            f"{largest:.3g}, ridge included), with which training has no determined outcome at a "
+            f"time above {1 / resolution:.3g}; fit with a ridge of {100 * resolution:.1e}, say, or "
+            "stop earlier"
+        )
+    return when

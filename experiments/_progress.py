@@ -76,7 +76,7 @@ def track(cells: Sequence[Cell], measured: int, console: Console) -> Generator[C
     with bar:
         task = bar.add_task("", total=sum(costs), estimate=estimate, place="")
         for cell in cells:
-            bar.update(task, description=cell.key, place=f"{measured + done}/{total}")
+            bar.update(task, description=cell.key, place=f"{measured + done}/{total}", refresh=True)
             yield cell
             now = time.monotonic()
             done, seconds, begun = done + 1, now - begun, now

@@ -124,8 +124,20 @@ def parse(data: bytes) -> Contents:
 
 
 def read(path: Path) -> Contents:
-    """The contents of a results file; empty where there is no file."""
-    return parse(path.read_bytes()) if path.is_file() else Contents()
+    """The contents of a results file; empty where there is no file.
+
+    Raises:
+        SystemExit: where there is one and it cannot be read.
+    """
+    try:
+        return parse(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return Contents()
+    except OSError as error:
+        raise SystemExit(
+            f"error: {path} cannot be read ({error.strerror}). Make it a file that you can read, "
+            "or write elsewhere: --out FOLDER"
+        ) from error
 
 
 class ResultsFile:
@@ -167,8 +179,9 @@ def opened(path: Path) -> Iterator[ResultsFile]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
     except OSError as error:
+        reason = "not a folder" if isinstance(error, FileExistsError) else error.strerror
         raise SystemExit(
-            f"error: --out {path.parent}: {path.name} cannot be written there ({error.strerror}: "
+            f"error: --out {path.parent}: {path.name} cannot be written there ({reason}: "
             f"{error.filename}). Give a folder that you can write to: --out FOLDER"
         ) from error
     with handle:

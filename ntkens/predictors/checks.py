@@ -1,8 +1,12 @@
-"""Checks at the door of every predictor: shapes and dtypes always, values where they are known."""
+"""Checks at the door of every predictor: shapes and dtypes always, values where they are known.
+
+Values are checked in NumPy: under jit a constant has a value, and what JAX computes of it has not.
+"""
 
 import jax
 import jax.core
 import jax.numpy as jnp
+import numpy as np
 
 
 def is_concrete(*arrays) -> bool:
@@ -34,10 +38,11 @@ def checked_training_set(name, kernel, targets, ridge):
     targets, ridge = jnp.asarray(targets, kernel.dtype), jnp.asarray(ridge, kernel.dtype)
     check_finite(name, kernel)
     check_finite("targets", targets)
-    if is_concrete(ridge) and not 0 <= ridge < jnp.inf:
+    if is_concrete(ridge) and not 0 <= np.asarray(ridge) < np.inf:
         raise ValueError(f"ridge: got {ridge}, wants a finite number of at least 0")
     if is_concrete(kernel):
-        asymmetry = jnp.max(jnp.abs(kernel - kernel.T)) / jnp.max(jnp.abs(kernel))
+        values = np.asarray(kernel)
+        asymmetry = np.max(np.abs(values - values.T)) / (np.max(np.abs(values)) or 1)
         if asymmetry > 1000 * jnp.finfo(kernel.dtype).eps:
             raise ValueError(
                 f"{name}: not symmetric (largest difference {asymmetry:.3g} of its largest "
@@ -49,7 +54,9 @@ def checked_training_set(name, kernel, targets, ridge):
 def checked_cross(name, cross, targets, rows=None):
     """A test-train kernel as an array [m n] with as many columns as there are targets."""
     cross = jnp.asarray(cross)
-    wanted = (rows or (len(cross) if cross.ndim else 0), len(targets))
+    if rows is None:
+        rows = len(cross) if cross.ndim else 1
+    wanted = (rows, len(targets))
     if cross.shape != wanted:
         raise ValueError(
             f"{name}: got shape {cross.shape}, wants {wanted}: test inputs in rows, training "
@@ -61,5 +68,5 @@ def checked_cross(name, cross, targets, rows=None):
 
 def check_finite(name, array):
     """A `ValueError` that names the argument if it is known to hold NaN or infinities."""
-    if is_concrete(array) and not jnp.isfinite(array).all():
+    if is_concrete(array) and not np.isfinite(np.asarray(array)).all():
         raise ValueError(f"{name}: holds NaN or infinities; look for them where it was computed")

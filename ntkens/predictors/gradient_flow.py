@@ -97,12 +97,14 @@ def fit(
     kernel, targets, ridge = checked_training_set("kernel", kernel, targets, ridge)
     kernel = (kernel + kernel.T) / 2
     eigenvectors, eigenvalues = jax.lax.linalg.eigh(kernel, symmetrize_input=False)
-    if is_concrete(eigenvalues) and eigenvalues[0] < -_resolution(eigenvalues):
-        raise ValueError(
-            f"kernel: its smallest eigenvalue is {eigenvalues[0]:.3g} (largest "
-            f"{eigenvalues[-1]:.3g}), and an NTK has none below zero. Computed in float32? Turn on "
-            'x64: jax.config.update("jax_enable_x64", True)'
-        )
+    if is_concrete(eigenvalues):
+        smallest, largest = np.asarray(eigenvalues)[[0, -1]]
+        if smallest < -RESOLUTION * jnp.finfo(kernel.dtype).eps * largest:
+            raise ValueError(
+                f"kernel: its smallest eigenvalue is {smallest:.3g} (largest {largest:.3g}), and "
+                "an NTK has none below zero. Computed in float32? Turn on x64: "
+                'jax.config.update("jax_enable_x64", True)'
+            )
     return GradientFlow(kernel, eigenvalues, eigenvectors, targets, ridge)
 
 
@@ -256,32 +258,30 @@ def _materialised(tangent):
 
 
 def _psi(eigenvalues, ridge, when, resolution):
-    """What training has made of each eigendirection, over its rate; NaN if undetermined.
+    """What training has made of each eigendirection, over its rate; NaN if undetermined."""
+    rates, horizon = eigenvalues + ridge, _horizon(when, resolution)
+    learned = _descended(rates, *when) if isinstance(when, Descent) else _flowed(rates, horizon)
+    return jnp.where((rates <= resolution) & (horizon * resolution > 1), jnp.nan, learned)
 
-    It is the integral of what is left of the error: over (0, t) of exp(-u rate) for the flow, and
-    over (0, s eta) of (1 - u rate / s)^(s - 1) for descent. The integral is evaluated where
-    1 - residual would cancel, and keeps all derivatives at rate 0.
-    """
-    rates = eigenvalues + ridge
-    horizon = _horizon(when, resolution)
-    early = jnp.abs(horizon * rates) < 1
-    if isinstance(when, Descent):
-        early &= jnp.abs(when.learning_rate * rates) < 0.5
+
+def _flowed(rates, time):
+    """(1 - exp(-rate time)) / rate, and where that cancels the integral of exp(-rate u)."""
+    early = jnp.abs(time * rates) < 1
     slow, fast = jnp.where(early, rates, 0), jnp.where(early, 1, rates)
-    if isinstance(when, Descent):
-        steps, rate = when
-        integral = _integral(lambda u: jnp.exp((steps - 1) * jnp.log1p(-u * rate * slow)))
-        short = rate * fast < 0.5
-        learned = jnp.where(
-            short,
-            -jnp.expm1(steps * jnp.log1p(-jnp.where(short, rate * fast, 0))),
-            1 - (1 - jnp.where(short, 1, rate * fast)) ** steps,
-        )
-    else:
-        integral = _integral(lambda u: jnp.exp(-u * horizon * slow))
-        learned = -jnp.expm1(-horizon * fast)
-    undetermined = (rates <= resolution) & (horizon * resolution > 1)
-    return jnp.where(undetermined, jnp.nan, jnp.where(early, horizon * integral, learned / fast))
+    integral = _integral(lambda u: jnp.exp(-u * time * slow))
+    return jnp.where(early, time * integral, -jnp.expm1(-time * fast) / fast)
+
+
+def _descended(rates, steps, learning_rate):
+    """(1 - (1 - eta rate)^s) / rate, where that cancels as the integral of its derivative."""
+    step = learning_rate * rates
+    early, short = jnp.abs(steps * step) < 1, jnp.abs(step) < 0.5
+    early &= short  # after no step or one, the exponent below is negative or the answer exact
+    slow, fast = jnp.where(early, step, 0), jnp.where(early, 1, rates)
+    integral = _integral(lambda u: jnp.exp((steps - 1) * jnp.log1p(-u * slow)))
+    left = steps * jnp.log1p(-jnp.where(short, step, 0))
+    learned = jnp.where(short, -jnp.expm1(left), 1 - (1 - step) ** steps)
+    return jnp.where(early, learning_rate * steps * integral, learned / fast)
 
 
 def _divided_differences(eigenvalues, ridge, when):
@@ -341,22 +341,32 @@ def _checked_time(flow, when):
     for name, scalar in scalars.items():
         if scalar.ndim:
             raise ValueError(f"{name}: got shape {scalar.shape}, wants a scalar; vmap over many")
-        if is_concrete(scalar) and not scalar >= 0:
+        if is_concrete(scalar) and not np.asarray(scalar) >= 0:
             raise ValueError(f"{name}: got {scalar}, wants at least 0")
-    if not is_concrete(flow, when):
-        return when
-    smallest, largest = flow.eigenvalues[0] + flow.ridge, flow.eigenvalues[-1] + flow.ridge
-    if isinstance(when, Descent) and when.learning_rate * largest > 2:
+    if is_concrete(flow, when):
+        _check_outcome(flow, when)
+    return when
+
+
+def _check_outcome(flow, when):
+    """The errors of a training that diverges, or that a singular kernel leaves undetermined."""
+    eigenvalues, ridge = np.asarray(flow.eigenvalues), np.asarray(flow.ridge)
+    smallest, largest = eigenvalues[0] + ridge, eigenvalues[-1] + ridge
+    if isinstance(when, Descent):
+        steps, rate = np.asarray(when.steps), np.asarray(when.learning_rate)
+        horizon = rate * steps
+        if rate * largest > 2:
+            raise ValueError(
+                f"learning_rate: got {rate:.6g}, at which descent diverges; it is stable up to "
+                f"2 / (lambda_max + ridge) = {2 / largest:.6g} (for the summed loss)"
+            )
+    else:
+        horizon = np.asarray(when)
+    resolution = RESOLUTION * jnp.finfo(eigenvalues.dtype).eps * np.max(np.abs(eigenvalues))
+    if smallest <= resolution and horizon * resolution > 1:
         raise ValueError(
-            f"learning_rate: got {when.learning_rate:.6g}, at which descent diverges; it is stable "
-            f"up to 2 / (lambda_max + ridge) = {2 / largest:.6g} (for the summed loss)"
-        )
-    resolution = _resolution(flow.eigenvalues)
-    if smallest <= resolution and _horizon(when, resolution) * resolution > 1:
-        raise ValueError(
-            f"ridge: got {flow.ridge:.3g} for a singular kernel (eigenvalues {smallest:.3g} to "
+            f"ridge: got {ridge:.3g} for a singular kernel (eigenvalues {smallest:.3g} to "
             f"{largest:.3g}, ridge included), with which training has no determined outcome at a "
             f"time above {1 / resolution:.3g}; fit with a ridge of {100 * resolution:.1e}, say, or "
             "stop earlier"
         )
-    return when

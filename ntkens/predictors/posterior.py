@@ -28,6 +28,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, Float
 
@@ -80,8 +81,7 @@ def fit(
     Raises:
         ValueError: the regime is unknown; shapes do not match; kernel or targets hold NaN or
             infinities; the kernel is not symmetric, or singular to rounding without a larger
-            ridge. Under jit the last is not seen: a Cholesky factorisation that fails fills all
-            predictions with NaN, one that barely succeeds leaves few digits.
+            ridge. Under jit, predictions from a singular kernel are NaN.
         TypeError: the kernel is not a `Kernel`, or not floating point.
     """
     if regime not in ("nngp", "ntk"):
@@ -91,15 +91,15 @@ def fit(
     nngp, _, _ = checked_training_set("kernel.nngp", kernel.nngp, targets, ridge)
     ridged = (matrix + matrix.T) / 2 + ridge * jnp.eye(len(matrix), dtype=matrix.dtype)
     factor = jnp.linalg.cholesky(ridged, symmetrize_input=False)
-    if is_concrete(factor):
-        pivot, scale = jnp.min(jnp.diag(factor)) ** 2, jnp.max(jnp.diag(ridged))
-        least = 10 * jnp.finfo(matrix.dtype).eps * scale
-        if not pivot > least:  # NaN where the factorisation failed
-            raise ValueError(
-                f"ridge: got {ridge:.3g} for a kernel.{regime} that is singular to rounding "
-                f"(smallest Cholesky pivot {pivot:.3g}, largest diagonal entry {scale:.3g}); are "
-                f"there duplicate inputs? Drop them, or pass a ridge of {1000 * least:.1e}, say"
-            )
+    pivot, largest = jnp.min(jnp.diag(factor)) ** 2, jnp.max(jnp.diag(ridged))
+    least = 10 * jnp.finfo(matrix.dtype).eps * largest
+    factor = jnp.where(pivot > least, factor, jnp.nan)  # what barely succeeds is rounding
+    if is_concrete(factor) and np.isnan(factor[0, 0]):
+        raise ValueError(
+            f"ridge: got {ridge:.3g} for a kernel.{regime} that is singular to rounding (smallest "
+            f"Cholesky pivot {pivot:.3g}, largest diagonal entry {largest:.3g}); are there "
+            f"duplicate inputs? Drop them, or pass a ridge of {1000 * least:.1e}, say"
+        )
     columns = targets.reshape(len(targets), -1)
     weights = cho_solve((factor, True), columns).reshape(targets.shape)
     return Posterior(regime, factor, weights, nngp)

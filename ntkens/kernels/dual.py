@@ -1,0 +1,289 @@
+"""Dual activations: what an activation is to a network of infinite width.
+
+A layer of infinite width sees its activation phi only through Gaussian moments. For (u, v)
+centred Gaussian with variances q1, q2 and covariance c, a `Dual` holds the closed forms of
+E[phi(u) phi(v)] and E[phi'(u) phi'(v)].
+
+Beside the covariance goes the `gap` g = sqrt(q1 q2) - |c|, the distance to perfect (anti-)
+correlation. Near duplicates have g << c, and forming g by subtraction leaves sqrt(eps) of the
+angle between them, which the kink of a ReLU passes on to the NTK. A caller that knows g better
+passes it; `None` means: by subtraction. `Dual.gap` carries it on to the next layer.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Moment = Callable[..., Array]
+"""`moment(variance1, variance2, covariance, gap=None)`: arrays that broadcast at equal rank."""
+
+
+class Dual(NamedTuple):
+    """The Gaussian moments of an activation phi.
+
+    Attributes:
+        covariance: `(variance1, variance2, covariance, gap=None)` -> E[phi(u) phi(v)].
+        derivative: the same for the derivative, E[phi'(u) phi'(v)].
+        gap: the same for sqrt(E[phi(u)^2] E[phi(v)^2]) - |E[phi(u) phi(v)]|.
+        cosine: the map of cosines it induces at unit variance, rho -> E[phi(u) phi(v)] / E[phi^2].
+    """
+
+    covariance: Moment
+    derivative: Moment
+    gap: Moment
+    cosine: Callable[[Float[Array, "..."]], Float[Array, "..."]]
+
+
+def from_moments(covariance: Moment, derivative: Moment, gap: Moment | None = None) -> Dual:
+    """A `Dual` from its two moments.
+
+    Without `gap` it is formed by subtraction: enough for a smooth activation, whose moments do
+    not feel an error of sqrt(eps) in the angle.
+    """
+
+    def subtracted_gap(variance1, variance2, moment, gap=None):
+        power1 = covariance(variance1, variance1, variance1, jnp.zeros_like(variance1))
+        power2 = covariance(variance2, variance2, variance2, jnp.zeros_like(variance2))
+        difference = root(power1 * power2) - magnitude(
+            covariance(variance1, variance2, moment, gap)
+        )
+        return jnp.where(difference < 0, 0, difference)  # Cauchy-Schwarz: below zero is rounding
+
+    def cosine(rho):
+        one = jnp.ones_like(rho)
+        return covariance(one, one, rho) / covariance(one, one, one, jnp.zeros_like(rho))
+
+    return Dual(covariance, derivative, gap or subtracted_gap, cosine)
+
+
+def normalised(dual: Dual) -> Dual:
+    """The dual of phi / sqrt(E[phi(Z)^2]), Z standard normal: unit variance stays unit variance."""
+    one = jnp.ones(())
+    power = float(dual.covariance(one, one, one, jnp.zeros(())))
+    if not power > 0 or not math.isfinite(power):
+        raise ValueError(f"dual: E[phi(Z)^2] is {power}; only a positive finite one can be scaled")
+
+    def scaled(moment):
+        return lambda *arguments, **keywords: moment(*arguments, **keywords) / power
+
+    return Dual(scaled(dual.covariance), scaled(dual.derivative), scaled(dual.gap), dual.cosine)
+
+
+def relu() -> Dual:
+    """max(x, 0): the arc-cosine kernel of order 1.
+
+    With theta the angle, E[phi phi] = sqrt(q1 q2) [sin theta + (pi - theta) cos theta] / 2 pi and
+    E[phi' phi'] = (pi - theta) / 2 pi. Cho and Saul 2009, Eqs. (3)-(6).
+    """
+    return _piecewise_linear(1.0, 0.0)
+
+
+def leaky_relu(negative_slope: float = 0.01) -> Dual:
+    """x for x > 0, `negative_slope` x below."""
+    return _piecewise_linear(1.0, float(negative_slope))
+
+
+def abs() -> Dual:
+    """|x|."""
+    return _piecewise_linear(1.0, -1.0)
+
+
+def linear() -> Dual:
+    """The identity: a linear layer."""
+    return _piecewise_linear(1.0, 1.0)
+
+
+def erf() -> Dual:
+    """The error function.
+
+    E[phi phi] = (2/pi) arcsin(2c / sqrt((1 + 2 q1)(1 + 2 q2))), Williams 1997, Eq. (11), and
+    E[phi' phi'] = (4/pi) / sqrt((1 + 2 q1)(1 + 2 q2) - 4 c^2).
+    """
+
+    def spread(variance1, variance2, covariance, gap):
+        determinant = _determinant(variance1, variance2, covariance, gap)
+        return jnp.sqrt(1 + 2 * variance1 + 2 * variance2 + 4 * determinant)
+
+    def covariance_(variance1, variance2, covariance, gap=None):
+        cosine = spread(variance1, variance2, covariance, gap)
+        return (2 / math.pi) * jnp.arctan2(2 * covariance, cosine)
+
+    def derivative(variance1, variance2, covariance, gap=None):
+        return (4 / math.pi) / spread(variance1, variance2, covariance, gap)
+
+    return from_moments(covariance_, derivative)
+
+
+def sin() -> Dual:
+    """sin(x): E[phi phi] = exp(-(q1 + q2)/2) sinh(c), E[phi' phi'] = exp(-(q1 + q2)/2) cosh(c)."""
+
+    def covariance_(variance1, variance2, covariance, gap=None):
+        mean = (variance1 + variance2) / 2
+        # Two branches keep sinh relative near zero and the exponent below zero at any variance.
+        positive = jnp.where(covariance >= 0, covariance, 0)
+        negative = jnp.where(covariance >= 0, 0, covariance)
+        return jnp.where(
+            covariance >= 0,
+            -jnp.exp(positive - mean) * jnp.expm1(-2 * positive) / 2,
+            jnp.exp(-negative - mean) * jnp.expm1(2 * negative) / 2,
+        )
+
+    def derivative(variance1, variance2, covariance, gap=None):
+        mean = (variance1 + variance2) / 2
+        return (jnp.exp(covariance - mean) + jnp.exp(-covariance - mean)) / 2
+
+    return from_moments(covariance_, derivative)
+
+
+def gelu() -> Dual:
+    """x Phi(x), with Phi the standard normal distribution function (the exact GELU).
+
+    With D = 1 / (2 pi sqrt(delta)), delta = (1 + q1)(1 + q2) - c^2 and
+    P = E[Phi(u) Phi(v)] = 1/4 + arcsin(c / sqrt((1 + q1)(1 + q2))) / 2 pi, Stein's lemma gives
+    E[phi phi] = c P + D [q1 q2 + c^2 (1 - q1 q2) / ((1 + q1)(1 + q2))] and
+    E[phi' phi'] = P + c D [1/(1 + q1) + 1/(1 + q2) + 1/delta].
+    """
+
+    def parts(variance1, variance2, covariance, gap):
+        delta = 1 + variance1 + variance2 + _determinant(variance1, variance2, covariance, gap)
+        density = 1 / (2 * math.pi * jnp.sqrt(delta))
+        quadrant = 0.25 + jnp.arctan2(covariance, jnp.sqrt(delta)) / (2 * math.pi)
+        return delta, density, quadrant
+
+    def covariance_(variance1, variance2, covariance, gap=None):
+        _, density, quadrant = parts(variance1, variance2, covariance, gap)
+        product = variance1 * variance2
+        ratio = covariance**2 * (1 - product) / ((1 + variance1) * (1 + variance2))
+        return covariance * quadrant + density * (product + ratio)
+
+    def derivative(variance1, variance2, covariance, gap=None):
+        delta, density, quadrant = parts(variance1, variance2, covariance, gap)
+        inverses = 1 / (1 + variance1) + 1 / (1 + variance2) + 1 / delta
+        return quadrant + covariance * density * inverses
+
+    return from_moments(covariance_, derivative)
+
+
+def monomial(degree: int) -> Dual:
+    """x^p: E[u^p v^p] = sum_j j! C(p, j)^2 ((p-j-1)!!)^2 (q1 q2)^((p-j)/2) c^j, p - j even."""
+    if degree != int(degree) or degree < 1:
+        raise ValueError(f"degree: got {degree}; a monomial has an integer degree of at least 1")
+
+    def moment(degree, variance1, variance2, covariance):
+        total = jnp.zeros_like(variance1 * variance2 * covariance)
+        for power in range(degree % 2, degree + 1, 2):
+            pairs = (degree - power) // 2
+            rest = math.factorial(degree - power) // (2**pairs * math.factorial(pairs))
+            weight = math.factorial(power) * (math.comb(degree, power) * rest) ** 2
+            total = total + weight * (variance1 * variance2) ** pairs * covariance**power
+        return total
+
+    def covariance_(variance1, variance2, covariance, gap=None):
+        return moment(degree, variance1, variance2, covariance)
+
+    def derivative(variance1, variance2, covariance, gap=None):
+        return degree**2 * moment(degree - 1, variance1, variance2, covariance)
+
+    return from_moments(covariance_, derivative)
+
+
+def magnitude(covariance: Float[Array, "..."]) -> Float[Array, "..."]:
+    """|c| with derivative 1 at 0, where the moments below take the branch c >= 0."""
+    return jnp.where(covariance >= 0, covariance, -covariance)
+
+
+def _piecewise_linear(above: float, below: float) -> Dual:
+    """`above` x for x > 0, `below` x for x < 0: all moments in the acute angle psi and sign of c.
+
+    With s(psi) = sin psi - psi cos psi and m = sqrt(q1 q2), every term is free of cancellation:
+    E[phi phi] = (a-b)^2 m s / 2 pi + |c| (a^2 + b^2)/2 for c >= 0, and - a b |c| for c < 0.
+    """
+    power = (above**2 + below**2) / 2
+    kink = (above - below) ** 2 / (2 * math.pi)
+
+    def covariance_(variance1, variance2, covariance, gap=None):
+        scale, versine = _versine(variance1, variance2, covariance, gap)
+        line = jnp.where(covariance >= 0, power, above * below) * covariance
+        return line + kink * scale * _sine_less_arc(versine)
+
+    def derivative(variance1, variance2, covariance, gap=None):
+        _, versine = _versine(variance1, variance2, covariance, gap)
+        turn = kink * _angle(versine)
+        return jnp.where(covariance >= 0, power - turn, above * below + turn)
+
+    def gap_(variance1, variance2, covariance, gap=None):
+        scale, versine = _versine(variance1, variance2, covariance, gap)
+        bend = kink * _sine_less_arc(versine)
+        opposed = jnp.where(  # c < 0: the moment is scale * (bend - a b (1 - versine))
+            bend >= above * below * (1 - versine),
+            (above + below) ** 2 / 2 - above * below * versine - bend,
+            (above - below) ** 2 / 2 + above * below * versine + bend,
+        )
+        return scale * jnp.where(covariance >= 0, power * versine - bend, opposed)
+
+    return from_moments(covariance_, derivative, gap_)
+
+
+def _determinant(variance1, variance2, covariance, gap):
+    """q1 q2 - c^2 >= 0, from the gap."""
+    scale = root(variance1 * variance2)
+    if gap is None:
+        gap = scale - magnitude(covariance)
+    return gap * (2 * scale - gap)
+
+
+def _versine(variance1, variance2, covariance, gap):
+    """sqrt(q1 q2) and 1 - cos psi, psi in [0, pi/2] the acute angle; 0 where a variance is 0."""
+    scale = root(variance1 * variance2)
+    if gap is None:
+        gap = scale - magnitude(covariance)
+    versine = jnp.where(scale > 0, gap / jnp.where(scale > 0, scale, 1), 0)
+    return scale, jnp.where(versine < 0, 0, versine)  # below zero is rounding
+
+
+@jax.custom_jvp
+def root(x):
+    """The square root, with derivative 0 at 0: the symmetric one of sqrt(q1 q2) at a zero input."""
+    return jnp.sqrt(x)
+
+
+@root.defjvp
+def _(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return root(x), jnp.where(x > 0, dx / (2 * root(jnp.where(x > 0, x, 1))), 0)
+
+
+@jax.custom_jvp
+def _angle(versine):
+    """psi in [0, pi/2] from 1 - cos psi; derivative 0 at 0, the symmetric one at a coincidence."""
+    return 2 * jnp.arcsin(jnp.sqrt(versine / 2))
+
+
+@_angle.defjvp
+def _(primals, tangents):
+    (versine,), (dversine,) = primals, tangents
+    square = versine * (2 - versine)
+    sine = jnp.sqrt(jnp.where(square > 0, square, 1))
+    return _angle(versine), jnp.where(square > 0, dversine / sine, 0)
+
+
+@jax.custom_jvp
+def _sine_less_arc(versine):
+    """sin psi - psi cos psi = psi^3/3 - ..., from 1 - cos psi; its derivative there is psi."""
+    psi = _angle(versine)
+    square = psi * psi
+    series = jnp.zeros_like(psi)
+    for n in range(9, 0, -1):  # below psi = 1 the next term is under 4e-19
+        series = 2 * n / math.factorial(2 * n + 1) - square * series
+    sine = jnp.sqrt(versine * (2 - versine))
+    return jnp.where(psi < 1, psi * square * series, sine - psi * (1 - versine))
+
+
+@_sine_less_arc.defjvp
+def _(primals, tangents):
+    (versine,), (dversine,) = primals, tangents
+    return _sine_less_arc(versine), _angle(versine) * dversine

@@ -124,7 +124,8 @@ def execute(script: ModuleType, arguments: Arguments, command: str = "the same c
             "config": config,
         }
         if _session.finished(file.contents, cells):
-            console.print(f"{file.path} is finished and not repeated; --again measures it anew.")
+            text = f"{file.path} is finished and not repeated; --again measures it anew."
+            console.print(text, soft_wrap=True)
         else:
             _session.begin(file, header, console)
             _session.measure(script, arguments.config, cells, file, console)
@@ -155,12 +156,10 @@ def _file_name(script: ModuleType, arguments: Arguments) -> str:
     """`<script>.<preset>[.<overrides>].jsonl`, so configs do not mix; a record has one name."""
     if arguments.out.name == RECORD:
         return f"{_name(script)}.jsonl"
-    preset = dataclasses.asdict(getattr(script, arguments.preset.upper()))
-    overrides = {
-        field: value
-        for field, value in dataclasses.asdict(arguments.config).items()
-        if value != preset[field]
-    }
+    preset = getattr(script, arguments.preset.upper())
+    before, now = (dataclasses.asdict(config) for config in (preset, arguments.config))
+    # as repr, for NaN differs from itself
+    overrides = {field: now[field] for field in now if repr(now[field]) != repr(before[field])}
     return ".".join([_name(script), arguments.preset, *_slug(overrides), "jsonl"])
 
 

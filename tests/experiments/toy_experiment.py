@@ -10,6 +10,7 @@ The environment variable TOY_HANG="c" makes it wait for ever after the first row
 """
 
 import dataclasses
+import math
 import os
 import sys
 import time
@@ -30,6 +31,8 @@ class Config:
     """Added to every number."""
     outcome: str = "reproduced"
     """Of the claim."""
+    threshold: float = math.nan
+    """NaN, which differs from itself: the same config is the same run nevertheless."""
 
 
 QUICK, LAPTOP, PAPER = Config(), Config(seed=1), Config(seed=2)

@@ -37,9 +37,9 @@ def ntk(
     and it is the NTK. `outputs="full"` is Theta itself, `[n, m, *outputs, *outputs]`.
 
     `method="jacobian"` holds the Jacobians of both batches, (n + m) K P numbers for P parameters,
-    and contracts them. `method="products"` holds K P numbers: one input of `x2` at a time, its K
-    gradients pushed forward through all of `x1`. The first is fast and fits small networks; the
-    second, which costs m K forward derivatives of a batch, fits wherever the network does.
+    and contracts them: for small networks. `method="products"` holds K P numbers: one input of
+    `x2` at a time, its K gradients pushed forward through all of `x1`, which costs m K forward
+    derivatives of a batch in sequence, and fits wherever the network does.
 
     Args:
         apply: `(params, inputs) -> outputs`, `[n, *outputs]`. Each output may depend on its own

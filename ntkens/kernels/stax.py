@@ -94,13 +94,15 @@ def model(network: tuple[Callable, Callable, Callable]) -> tuple[Callable, Calla
     `init(key, inputs) -> params` takes a `jax.random.key`, and of `inputs` the shape and the
     dtype, which is also that of the parameters. `apply(params, inputs, **options) -> outputs`
     returns that dtype too, though with x64 on neural-tangents computes some layers in float64;
-    its `options` are `rng` for `stax.Dropout`, `pattern` for `stax.Aggregate`.
+    its `options` are `rng` for `stax.Dropout`, `pattern` for `stax.Aggregate` and
+    `mask_constant` for padded inputs, whose outputs are zero where nothing else is left.
 
     Raises:
         TypeError: `network` is not a triple `(init_fn, apply_fn, kernel_fn)`, or the inputs are
             not floating point arrays.
     """
     init_fn, apply_fn, _ = _triple(network)
+    apply_fn = _layers().unmask_fn(apply_fn)
 
     def init(key: Array, inputs: Float[Array, "n ..."]) -> Any:
         inputs = _floating("inputs", inputs)

@@ -221,6 +221,7 @@ def test_mean_over_networks_is_the_infinite_kernel():
     assert np.max(standard_error) < 0.01 * np.max(relu_ntk(X1)), "no power: more members"
 
 
+@pytest.mark.slow
 def test_one_network_errs_as_width_to_the_minus_half():
     widths, errors = np.array([16, 64, 256, 1024]), []
     for width in widths:

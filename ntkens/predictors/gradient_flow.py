@@ -18,8 +18,8 @@ Eqs. (14)-(15) of arXiv:1902.06720 (Lee et al. 2019). Factorise once, predict ma
     gradient_flow.mean(flow, cross.ntk, time=jnp.inf)
     gradient_flow.mean(flow, cross.ntk, gradient_flow.Descent(steps=100, learning_rate=0.1))
 
-The predictions are exact functions of everything under jit, vmap and grad, at repeated
-eigenvalues too. Value checks need values: under jit, only shapes and dtypes are checked.
+All of it works under jit, vmap and grad, at repeated eigenvalues too; second derivatives with
+respect to the kernel are an error. Under jit only shapes and dtypes are checked, not values.
 """
 
 import functools
@@ -224,8 +224,8 @@ def _filter(kernel, eigenvalues, eigenvectors, ridge, when, vectors):
 
     Daleckii and Krein 1965: d psi(K) = V (psi[l_i, l_j] * V^T dK V) V^T, elementwise in the
     divided differences of psi. They are smooth where eigenvalues meet; the derivatives of
-    eigenvalues and eigenvectors are not, and the rule leaves them out. A second derivative
-    differentiates the rule itself, uses them, and is NaN at repeated eigenvalues.
+    eigenvalues and eigenvectors are not, and the rule leaves them out. A second derivative would
+    need them.
     """
     del kernel  # only its tangent matters
     return _apply(eigenvalues, eigenvectors, ridge, when, vectors)
@@ -234,6 +234,7 @@ def _filter(kernel, eigenvalues, eigenvectors, ridge, when, vectors):
 @functools.partial(_filter.defjvp, symbolic_zeros=True)
 def _(primals, tangents):
     _, eigenvalues, eigenvectors, *rest = primals
+    eigenvalues, eigenvectors = _differentiable_once(eigenvalues, eigenvectors)
     kernel_dot, _, _, *rest_dot = tangents
     value, value_dot = jax.jvp(
         functools.partial(_apply, eigenvalues, eigenvectors),
@@ -247,6 +248,19 @@ def _(primals, tangents):
         coefficients = _product(response, _product(eigenvectors.T, vectors))
         value_dot = value_dot + _product(eigenvectors, coefficients)
     return value, value_dot
+
+
+@jax.custom_jvp
+def _differentiable_once(*spectrum):
+    return spectrum
+
+
+@_differentiable_once.defjvp
+def _(primals, tangents):
+    raise NotImplementedError(
+        "kernel: gradient_flow has no second derivatives with respect to the kernel, since "
+        "eigenvectors have none where eigenvalues meet; at infinite time, use posterior"
+    )
 
 
 def _is_zero(tangent):

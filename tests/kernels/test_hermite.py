@@ -1,0 +1,278 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.polynomial import hermite_e
+
+from ntkens.kernels import dual, hermite
+
+FACTORIALS = np.array([float(math.factorial(i)) for i in range(101)])
+
+
+def relu_coefficients(degree):
+    """1/sqrt(2 pi), 1/2, then (-1)^(i/2 - 1) (i - 3)!! / sqrt(2 pi i!) for even i."""
+    closed = [1 / math.sqrt(2 * math.pi), 0.5]
+    for i in range(2, degree + 1):
+        size = mpmath.fac2(i - 3) / mpmath.sqrt(2 * mpmath.pi * mpmath.factorial(i))
+        closed.append(0.0 if i % 2 else float((-1) ** (i // 2 - 1) * size))
+    return np.array(closed[: degree + 1])
+
+
+def by_mpmath(activation, order, kinks=()):
+    def integrand(z):
+        polynomial = mpmath.hermite(order, z / mpmath.sqrt(2)) / 2 ** mpmath.mpf(order / 2)
+        return activation(z) * polynomial * mpmath.npdf(z)
+
+    integral = mpmath.quad(integrand, [-12, *kinks, 12], maxdegree=8)
+    return float(integral / mpmath.sqrt(mpmath.factorial(order)))
+
+
+def by_quadrature(series, variance1, variance2, covariance, derivative=False):
+    """E[phi(u) phi(v)] of a polynomial, by a product Gauss-Hermite rule that is exact for it."""
+    series = np.asarray(series) / np.sqrt(FACTORIALS[: len(series)])
+    if derivative:
+        series = hermite_e.hermeder(series)
+    nodes, weights = hermite_e.hermegauss(len(series) + 1)
+    weights = weights / weights.sum()
+    u = math.sqrt(variance1) * nodes[:, None]
+    slope = covariance / math.sqrt(variance1)
+    v = slope * nodes[:, None] + math.sqrt(max(variance2 - slope**2, 0)) * nodes[None, :]
+    values = hermite_e.hermeval(u, series) * hermite_e.hermeval(v, series)
+    return weights @ values @ weights
+
+
+# coefficients
+
+
+@pytest.mark.parametrize("degree", [0, 1, 10, 100, 300])
+def test_relu_coefficients_are_the_closed_form(degree):
+    actual = hermite.coefficients(jax.nn.relu, degree)
+    assert actual.shape == (degree + 1,)
+    np.testing.assert_allclose(actual, relu_coefficients(degree), rtol=0, atol=1e-14)
+
+
+def test_abs_and_step_coefficients_follow_from_relu():
+    relu = relu_coefficients(60)
+    even = np.arange(61) % 2 == 0
+    absolute = hermite.coefficients(np.abs, 60)  # |z| = 2 relu(z) - z
+    np.testing.assert_allclose(absolute, 2 * relu * even, atol=1e-14)
+    # b_i[phi'] = sqrt(i + 1) b_(i+1)[phi]
+    step = hermite.coefficients(lambda z: (z > 0) * 1.0, 59)
+    np.testing.assert_allclose(step, np.sqrt(np.arange(1, 61)) * relu[1:], atol=1e-14)
+
+
+@pytest.mark.parametrize("kinks", [(), (0.0,)])
+def test_sine_and_exponential_coefficients_are_the_closed_form(kinks):
+    order = np.arange(61)
+    size = np.exp(-0.5) / np.sqrt(FACTORIALS[:61])
+    sine = np.where(order % 2 == 1, (-1.0) ** (order // 2), 0) * size
+    np.testing.assert_allclose(hermite.coefficients(jnp.sin, 60, kinks=kinks), sine, atol=1e-15)
+    exponential = hermite.coefficients(jnp.exp, 60, kinks=kinks)
+    np.testing.assert_allclose(exponential, np.exp(1) * size, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("activation", "precise", "kinks"),
+    [
+        (jax.scipy.special.erf, mpmath.erf, ()),
+        (lambda z: jax.nn.gelu(z, approximate=False), lambda z: z * mpmath.ncdf(z), ()),
+        (lambda z: jnp.maximum(z - 0.3, -1), lambda z: max(z - 0.3, -1), (-0.7,)),
+    ],
+)
+def test_coefficients_against_mpmath(activation, precise, kinks):
+    series = hermite.coefficients(activation, 9, kinks=kinks)
+    for order in (0, 1, 2, 5, 9):
+        assert abs(series[order] - by_mpmath(precise, order, kinks)) < 1e-13
+
+
+def test_squares_of_erf_coefficients_are_the_arcsine_series():
+    series = hermite.coefficients(jax.scipy.special.erf, 81, kinks=())
+    # (2/pi) arcsin(x) = (2/pi) sum C(2k, k) x^(2k+1) / (4^k (2k+1)), x = 2 rho / 3
+    k = np.arange(41)
+    central = np.array([math.comb(2 * i, i) / 4**i for i in range(41)])
+    expected = 2 / np.pi * central * (2 / 3) ** (2 * k + 1) / (2 * k + 1)
+    np.testing.assert_allclose(series[1::2] ** 2, expected, rtol=1e-9, atol=1e-16)
+    np.testing.assert_allclose(series[::2], 0, atol=1e-15)
+
+
+def test_parseval():
+    for activation, power in ((jnp.sin, (1 - math.exp(-2)) / 2), (lambda z: z**5, 945.0)):
+        series = hermite.coefficients(activation, 40, kinks=())
+        np.testing.assert_allclose(np.sum(series**2), power, rtol=1e-14)
+    # the tail of ReLU's squares falls as degree^(-3/2)
+    tails = [0.5 - np.sum(hermite.coefficients(jax.nn.relu, n) ** 2) for n in (100, 400)]
+    np.testing.assert_allclose(tails[0] / tails[1], 8, rtol=0.03)
+
+
+def test_coefficients_are_constants_under_jit():
+    compiled = jax.jit(lambda x: x * hermite.coefficients(jnp.sin, 1)[1])
+    np.testing.assert_allclose(compiled(2.0), 2 * math.exp(-0.5), rtol=1e-14)
+
+
+# the dual of a series
+
+
+@pytest.mark.parametrize("variances", [(1.0, 1.0), (0.3, 0.3), (0.5, 2.0), (3.0, 1e-3)])
+@pytest.mark.parametrize("rho", [-1.0, -0.4, 0.0, 0.9, 1.0])
+def test_dual_is_the_gaussian_moment_of_the_polynomial(variances, rho):
+    series = np.random.default_rng(0).normal(size=10)
+    variance1, variance2 = variances
+    covariance = rho * math.sqrt(variance1 * variance2)
+    of_series = hermite.dual(series)
+    for moment, derivative in ((of_series.covariance, False), (of_series.derivative, True)):
+        actual = moment(jnp.asarray(variance1), jnp.asarray(variance2), jnp.asarray(covariance))
+        powers = [by_quadrature(series, q, q, q, derivative) for q in variances]
+        expected = by_quadrature(series, variance1, variance2, covariance, derivative)
+        assert abs(actual - expected) < 1e-13 * math.sqrt(powers[0] * powers[1])
+
+
+@pytest.mark.parametrize("degree", [30, 100])
+def test_high_degrees_lose_nothing_to_rounding(degree):
+    # The formula itself in 60 digits: what is measured is rounding, relative to the power.
+    series = hermite.coefficients(jax.nn.relu, degree)
+
+    def beta(j, q):
+        terms = (
+            mpmath.mpf(series[j + 2 * k])
+            * mpmath.sqrt(mpmath.factorial(j + 2 * k) / mpmath.factorial(j))
+            / (mpmath.factorial(k) * mpmath.mpf(2) ** k)
+            * (mpmath.mpf(q) - 1) ** k
+            for k in range((degree - j) // 2 + 1)
+        )
+        return mpmath.fsum(terms)
+
+    with mpmath.workdps(60):
+        for variance in (0.25, 1.5, 3.0):
+            squares = [beta(j, variance) ** 2 for j in range(degree + 1)]
+            power = mpmath.fsum(b * mpmath.mpf(variance) ** j for j, b in enumerate(squares))
+            for rho in (-1.0, 0.5, 1.0):
+                exact = mpmath.fsum(
+                    b * mpmath.mpf(rho * variance) ** j for j, b in enumerate(squares)
+                )
+                q, c = jnp.asarray(variance), jnp.asarray(rho * variance)
+                actual = float(hermite.dual(series).covariance(q, q, c))
+                assert abs(mpmath.mpf(actual) - exact) < 1e-14 * power
+
+
+def test_dual_of_sine_series_is_the_closed_form_at_other_variances():
+    of_series = hermite.dual(hermite.coefficients(jnp.sin, 40, kinks=()))
+    q1, q2 = jnp.array([[0.0], [0.3], [2.0]]), jnp.array([[0.5, 1.0, 2.0]])
+    covariance = 0.8 * jnp.sqrt(q1 * q2)
+    for name in ("covariance", "derivative", "gap"):
+        expected = getattr(dual.sin(), name)(q1, q2, covariance)
+        actual = getattr(of_series, name)(q1, q2, covariance)
+        assert actual.shape == (3, 3)
+        np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_dual_of_relu_series_tends_to_the_arc_cosine_kernel():
+    rho = jnp.linspace(-0.9, 0.9, 7)
+    one = jnp.ones_like(rho)
+    of_series = hermite.dual(hermite.coefficients(jax.nn.relu, 120))
+    for name in ("covariance", "derivative"):
+        expected = getattr(dual.relu(), name)(one, one, rho)
+        np.testing.assert_allclose(getattr(of_series, name)(one, one, rho), expected, atol=1e-6)
+
+
+def test_gradients_are_finite_where_cosines_and_variances_end():
+    of_series = hermite.dual([0.3, 1.0, -0.5, 0.2])
+    for moment in (of_series.covariance, of_series.derivative):
+        for q, c in ((1.0, 1.0), (1.0, -1.0), (1.0, 0.0), (0.0, 0.0), (1e-300, 0.0)):
+            assert np.isfinite(jax.grad(moment, (0, 1, 2))(q, q, c)).all()
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8).filter(lambda a: sum(a) > 0.1))
+def test_wanted_maps_of_cosines_are_kernels_and_their_derivatives_agree(wanted):
+    made = hermite.activation(wanted).dual
+    points = np.random.default_rng(0).normal(size=(12, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    rho = jnp.asarray(np.clip(points @ points.T, -1, 1))
+    one = jnp.ones_like(rho)
+    gram = made.covariance(one, one, rho)
+    np.testing.assert_allclose(gram, np.polyval(wanted[::-1], rho), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(made.cosine(rho), gram / sum(wanted), rtol=1e-12, atol=1e-14)
+    assert np.linalg.eigvalsh(gram)[0] > -1e-13
+    slope = jax.grad(lambda rho: made.covariance(one, one, rho).sum())(rho)
+    np.testing.assert_allclose(made.derivative(one, one, rho), slope, rtol=1e-12, atol=1e-13)
+
+
+# an activation from a wanted dual
+
+
+@pytest.mark.parametrize("degree", [0, 1, 3, 60])
+def test_apply_is_numpys_hermite_series(degree):
+    wanted = np.random.default_rng(1).uniform(size=degree + 1)
+    inputs = np.linspace(-4, 4, 33).reshape(3, 11)
+    expected = hermite_e.hermeval(inputs, np.sqrt(wanted / FACTORIALS[: degree + 1]))
+    made = hermite.activation(wanted)
+    for apply in (made.apply, jax.jit(made.apply)):
+        # |h_i| <= exp(z^2 / 4): Cramer's inequality bounds the sum that is being rounded
+        bound = np.exp(inputs**2 / 4) * np.sqrt(wanted).sum()
+        assert (np.abs(apply(jnp.asarray(inputs)) - expected) < 1e-13 * bound).all()
+
+
+def test_apply_follows_the_dtype_and_has_gradients():
+    made = hermite.activation([0, 0.5, 0, 0, 0, 0, 0, 0.5])
+    assert made.apply(jnp.ones(3, jnp.float32)).dtype == jnp.float32
+    assert made.apply(jnp.ones(3, jnp.bfloat16)).dtype == jnp.bfloat16
+    at, step = 0.7, 1e-5
+    difference = (made.apply(at + step) - made.apply(at - step)) / (2 * step)
+    np.testing.assert_allclose(jax.vmap(jax.grad(made.apply))(jnp.array([at])), difference, 1e-8)
+
+
+def test_round_trip_from_cosines_to_activation_to_coefficients():
+    wanted = np.array([0.2, 0.5, 0.0, 0.3, 0.0, 0.7])
+    made = hermite.activation(wanted)
+    np.testing.assert_allclose(hermite.coefficients(made.apply, 5) ** 2, wanted, atol=1e-14)
+
+
+def test_activation_has_its_dual_by_monte_carlo(key):
+    made = hermite.activation([0.1, 0.4, 0.3, 0.2])
+    rho, variance, samples = 0.6, 1.4, 200_000
+    u, noise = variance**0.5 * jax.random.normal(key, (2, samples))
+    v = rho * u + math.sqrt(1 - rho**2) * noise
+    arguments = (jnp.asarray(variance), jnp.asarray(variance), jnp.asarray(rho * variance))
+    slope = jax.vmap(jax.grad(made.apply))
+    for function, moment in ((made.apply, made.dual.covariance), (slope, made.dual.derivative)):
+        products = function(u) * function(v)
+        error = products.mean() - moment(*arguments)
+        assert abs(error) < 5 * products.std() / samples**0.5
+
+
+# bad input
+
+
+@pytest.mark.parametrize(
+    ("activation", "degree", "kinks", "message"),
+    [
+        (jnp.sin, -1, (), "degree: got -1"),
+        (jnp.sin, 1.5, (), "degree: got 1.5"),
+        (jnp.sin, 2, (np.nan,), "kinks: got"),
+        (lambda z: np.maximum(z - 0.3, 0), 2, (0.0,), "kinks: got .*name every point"),
+        (lambda z: np.where(z > 1, np.inf, z), 2, (), r"activation: .* infinite"),
+        (np.sum, 2, (), r"activation: wants .*got shape \(\)"),
+    ],
+)
+def test_coefficients_name_what_is_wrong(activation, degree, kinks, message):
+    with pytest.raises(ValueError, match=message):
+        hermite.coefficients(activation, degree, kinks=kinks)
+
+
+@pytest.mark.parametrize(
+    ("make", "series", "message"),
+    [
+        (hermite.dual, [[1.0]], r"coefficients: got shape \(1, 1\)"),
+        (hermite.dual, [0.0, 0.0], "coefficients: .*not all zero"),
+        (hermite.dual, [np.nan], "coefficients"),
+        (hermite.activation, [0.5, 0.2, -0.1], "cosine_coefficients: number 2 is -0.1"),
+        (hermite.activation, [], "cosine_coefficients: got shape"),
+    ],
+)
+def test_series_name_what_is_wrong(make, series, message):
+    with pytest.raises(ValueError, match=message):
+        make(series)

@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = {
+    "checks": 0,
     "tree": 0,
     "kernels": 1,
     "models": 1,

@@ -1,0 +1,100 @@
+"""What infinitely wide two-layer ReLU networks make of a permutation, in closed form.
+
+The task of arXiv:2502.16763 (Giapitzakis, Back de Luca, Fountoulakis): the training set is the k
+pairs (e_i, P e_i) of a permutation P; a test input is any other binary vector x, fed as x/|x|, and
+its target is P x. The network is f(x) = W2 relu(W1 x / sqrt k) / sqrt(width), no biases, trained
+with squared error to the end. Everything depends on the number n of ones of x alone: with
+c = 1/sqrt(n) the cosine of x with a training input of its support, the kernels of unit vectors are
+
+    NNGP  K(c) = [sqrt(1 - c^2) + c (pi - arccos c)] / (2 pi k),
+    NTK   T(c) = K(c) + c (pi - arccos c) / (2 pi k),
+
+so that the train Gram matrix is [(a - 1) I + 1 1^T] / (2 pi k), with a = 2 pi for the NTK and
+a = pi for the NNGP, and the Sherman-Morrison formula inverts it.
+"""
+
+import math
+from typing import Literal, NamedTuple, get_args
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ntkens.checks import check_float64, is_concrete
+
+Regime = Literal["ntk", "nngp"]
+
+
+class Moments(NamedTuple):
+    """The output of one trained network at an input, over initialisations; outputs independent.
+
+    Attributes:
+        inside: mean of the outputs whose target bit is 1.
+        outside: mean of the outputs whose target bit is 0.
+        variance: of each output.
+    """
+
+    inside: Float[Array, "..."]
+    outside: Float[Array, "..."]
+    variance: Float[Array, "..."]
+
+
+def moments(k: Int[Array, "..."], ones: Int[Array, "..."], regime: Regime) -> Moments:
+    """Mean and variance of a trained network at a binary input of `ones` ones, out of k.
+
+    With a = 2 pi (NTK) or pi (NNGP), g = 2 pi k T(c) or 2 pi k K(c), and D = (a - 1)(a - 1 + k):
+
+        inside   = [(a - 1) g + (k - n)(g - 1)] / D                  (> 0)
+        outside  = [(a - 1) - n (g - 1)] / D                         (0 at n = 1, else < 0)
+        variance = K(1) - 2 A K(x, X)^T + A K(X, X) A^T,
+
+    A having `inside` n times and `outside` k - n times. The exact moments behind Theorem 5.1 of
+    arXiv:2502.16763, which bounds them. In the regime "nngp" only the readout learns, the limit of
+    gradient descent in the standard parametrisation.
+
+    Args:
+        k: length of the inputs, at least 2; an integer or an array of them.
+        ones: number of ones of the input, 1 to k; broadcasts with k. One is a training input:
+            reproduced exactly, with zero variance.
+        regime: `"ntk"` or `"nngp"`.
+
+    Raises:
+        TypeError: float64 is off, or k or ones are not integers.
+        ValueError: k < 2, ones outside 1..k (zero is no input: it has no direction), or an
+            unknown regime.
+    """
+    check_float64("permutations.moments")
+    if regime not in get_args(Regime):
+        raise ValueError(f'regime: got {regime!r}; want "ntk" or "nngp"')
+    for name, value in (("k", k), ("ones", ones)):
+        if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+            raise TypeError(f"{name}: got {value!r}; want an integer or an array of integers")
+    if is_concrete(k) and np.any(np.asarray(k) < 2):
+        raise ValueError(f"k: got {k}; a permutation to be learned has k >= 2")
+    if is_concrete(ones) and np.any(np.asarray(ones) < 1):
+        raise ValueError(f"ones: got {ones}; an input of zeros has no direction, want 1..k")
+    if is_concrete(k, ones) and np.any(np.asarray(ones) > np.asarray(k)):
+        raise ValueError(f"ones: got {ones}; an input of length k = {k} has at most k ones")
+    k, n = jnp.asarray(k, float), jnp.asarray(ones, float)
+
+    cosine = 1 / jnp.sqrt(n)
+    turned = cosine * (math.pi / 2 + jnp.arcsin(cosine))  # c (pi - arccos c)
+    bend = cosine**2 / (1 + jnp.sqrt(1 - cosine**2))  # 1 - sqrt(1 - c^2), not by subtraction
+    nngp = turned - bend  # 2 pi k K(c) - 1: orthogonal inputs are at 1
+    excess, gap = (2 * turned - bend, 2 * math.pi - 1) if regime == "ntk" else (nngp, math.pi - 1)
+
+    inside = (gap * (1 + excess) + (k - n) * excess) / (gap * (gap + k))
+    outside = (gap - n * excess) / (gap * (gap + k))
+    total = n * inside + (k - n) * outside
+    variance = (
+        math.pi
+        + (math.pi - 1) * (n * inside**2 + (k - n) * outside**2)
+        + total**2
+        - 2 * (total + n * inside * nngp)
+    ) / (2 * math.pi * k)
+    trained = n == 1
+    return Moments(
+        jnp.where(trained, 1, inside),
+        jnp.where(trained, 0, outside),
+        jnp.where(trained, 0, variance),
+    )

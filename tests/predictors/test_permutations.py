@@ -1,0 +1,106 @@
+"""The closed form of the permutation task against a linear solve, and its exact consequences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ntkens.predictors import permutations
+
+
+def solved(k, ones, regime):
+    """The same moments from kernels written out and a dense solve."""
+    inputs = np.vstack([np.eye(k), np.arange(k) < ones]).astype(float)
+    inputs /= np.linalg.norm(inputs, axis=1, keepdims=True)
+    cosine = np.clip(inputs @ inputs.T, -1, 1)
+    angle = np.arccos(cosine)
+    nngp = (np.sin(angle) + (np.pi - angle) * cosine) / (2 * np.pi * k)
+    ntk = nngp + cosine * (np.pi - angle) / (2 * np.pi * k)
+    trained = nngp if regime == "nngp" else ntk
+    weights = np.linalg.solve(trained[:k, :k], trained[:k, k])
+    variance = nngp[k, k] + weights @ nngp[:k, :k] @ weights - 2 * weights @ nngp[:k, k]
+    return weights[0], weights[-1], variance
+
+
+@pytest.mark.parametrize("regime", ["ntk", "nngp"])
+@pytest.mark.parametrize("k", [2, 3, 5, 10, 37, 200])
+def test_closed_form_equals_linear_solve(k, regime):
+    for ones in sorted({2, 3, k // 3, k // 2, k - 1, k} & set(range(2, k + 1))):
+        inside, outside, variance = solved(k, ones, regime)
+        exact = permutations.moments(k, ones, regime)
+        np.testing.assert_allclose(exact.inside, inside, rtol=1e-12)
+        np.testing.assert_allclose(exact.variance, variance, rtol=1e-12)
+        if ones < k:  # else there is no output outside
+            np.testing.assert_allclose(exact.outside, outside, rtol=1e-12, atol=1e-15)
+
+
+REFERENCE = [  # Giapitzakis et al.'s task, computed by another program
+    ("ntk", 5, 2, 0.56063, -0.014640, 0.013235),
+    ("ntk", 10, 9, 0.16010, -0.070171, 0.017715),
+    ("ntk", 30, 15, 0.12759, -0.045054, 0.005866),
+    ("nngp", 10, 2, 0.61794, -0.023259, 0.006282),
+    ("nngp", 30, 2, 0.63241, -0.008786, 0.002047),
+    ("nngp", 30, 15, 0.14046, -0.064574, 0.005720),
+]
+
+
+@pytest.mark.parametrize(("regime", "k", "ones", "inside", "outside", "variance"), REFERENCE)
+def test_reference_values(regime, k, ones, inside, outside, variance):
+    exact = permutations.moments(k, ones, regime)
+    np.testing.assert_allclose(exact.inside, inside, atol=5.1e-6)  # the printed digits
+    np.testing.assert_allclose(exact.outside, outside, atol=5.1e-7)
+    np.testing.assert_allclose(exact.variance, variance, atol=5.1e-7)
+
+
+@pytest.mark.parametrize("regime", ["ntk", "nngp"])
+def test_signs_separate_for_every_number_of_ones(regime):
+    """Theorem: inside > 0 > outside for 2..k ones; training inputs are exact."""
+    k, ones = np.array([(k, ones) for k in range(3, 201) for ones in range(1, k + 1)]).T
+    exact = permutations.moments(k, ones, regime)
+    trained = ones == 1
+    assert (exact.inside > 0).all()
+    assert (exact.outside[~trained] < 0).all()
+    assert (exact.variance[~trained] > 0).all()
+    np.testing.assert_array_equal(exact.inside[trained], 1)
+    np.testing.assert_array_equal(exact.outside[trained], 0)
+    np.testing.assert_array_equal(exact.variance[trained], 0)
+
+
+def test_scalings_in_k():
+    """outside(2) = -0.150544 / (2 pi - 1 + k) for every k, and k variance(2) tends to 0.0635..."""
+    k = np.array([5, 100, 10_000, 1_000_000])
+    exact = permutations.moments(k, 2, "ntk")
+    g = np.sqrt(0.5) + np.sqrt(2) * (np.pi - np.arccos(np.sqrt(0.5)))
+    constant = (2 * np.pi - 1 - 2 * (g - 1)) / (2 * np.pi - 1)
+    np.testing.assert_allclose(constant, -0.150544, atol=5.1e-7)
+    np.testing.assert_allclose(exact.outside * (2 * np.pi - 1 + k), constant, rtol=1e-11)
+    limits = k[1:] * exact.variance[1:]
+    np.testing.assert_allclose(limits, limits[-1], rtol=2 / k[1])  # the correction is of order 1/k
+    assert limits[0] > limits[1] > limits[2]
+
+
+def test_jit_vmap_and_grad():
+    plain = permutations.moments(np.array([7, 9]), np.array([2, 5]), "ntk")
+    jitted = jax.jit(permutations.moments, static_argnums=2)(7, 2, "ntk")
+    mapped = jax.vmap(lambda k, n: permutations.moments(k, n, "ntk"))(
+        jnp.array([7, 9]), jnp.array([2, 5])
+    )
+    for one, some, every in zip(jitted, plain, mapped, strict=True):
+        np.testing.assert_allclose(one, some[0], rtol=1e-14)
+        np.testing.assert_allclose(every, some, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((1, 1, "ntk"), ValueError, "k: got 1"),
+        ((5, 0, "ntk"), ValueError, "ones: got 0"),
+        ((5, 6, "ntk"), ValueError, "ones: got 6"),
+        ((np.array([3, 9]), np.array([2, 10]), "ntk"), ValueError, "at most k ones"),
+        ((5, 2, "lazy"), ValueError, "regime: got 'lazy'"),
+        ((5.0, 2, "ntk"), TypeError, r"k: got 5\.0"),
+    ],
+)
+def test_bad_input_is_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        permutations.moments(*arguments)

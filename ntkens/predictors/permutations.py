@@ -16,6 +16,7 @@ a = pi for the NNGP, and the Sherman-Morrison formula inverts it.
 import math
 from typing import Literal, NamedTuple, get_args
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -98,3 +99,54 @@ def moments(k: Int[Array, "..."], ones: Int[Array, "..."], regime: Regime) -> Mo
         jnp.where(trained, 0, outside),
         jnp.where(trained, 0, variance),
     )
+
+
+def pair_covariance(k: int, regime: Regime) -> Float[Array, "3"]:
+    """Covariance of an output of one trained network at two inputs of two ones that share 0, 1, 2.
+
+    K(x, x') - A K(X, x') - K(x, X) A'^T + A K(X, X) A'^T, with A as in `moments`; the same for all
+    outputs, which are independent.
+
+    Raises:
+        TypeError: float64 is off, or k is not an integer.
+        ValueError: k < 4, where two such inputs always share a one, or an unknown regime.
+    """
+    if k < 4:
+        raise ValueError(f"k: got {k}; two inputs of two ones are disjoint from k = 4 on")
+    inside, outside, _ = moments(k, 2, regime)
+    shared = jnp.arange(3.0)
+    angle = jnp.arccos(shared / 2)
+    prior = jnp.sin(angle) + (math.pi - angle) * shared / 2
+    excess = (1 + 3 * math.pi / 4) / math.sqrt(2) - 1  # 2 pi k K(1/sqrt 2) - 1
+    total = 2 * inside + (k - 2) * outside
+    cross = total + excess * (shared * inside + (2 - shared) * outside)
+    squares = shared * inside**2 + 2 * (2 - shared) * inside * outside
+    squares = squares + (k - 4 + shared) * outside**2
+    return (prior - 2 * cross + (math.pi - 1) * squares + total**2) / (2 * math.pi * k)
+
+
+def pair_outputs(key: Array, k: int, regime: Regime, dtype=jnp.float32) -> Float[Array, "pairs k"]:
+    """Outputs of one trained network at all inputs of two ones, drawn from the Gaussian process.
+
+    The pairs are those of `np.triu_indices(k, 1)`, in that order, and P is the identity. With B the
+    incidence of pairs and elements, the covariance is a polynomial in B B^T: its square root needs
+    the projections on the constant and on the range of B only, O(k) for each output of each pair.
+
+    Raises:
+        TypeError: float64 is off, or k is not an integer.
+        ValueError: k < 4, or an unknown regime.
+    """
+    none, one, two = pair_covariance(k, regime)
+    inside, outside, _ = moments(k, 2, regime)
+    constant = two + 2 * (k - 2) * one + (k - 2) * (k - 3) / 2 * none
+    roots = jnp.stack([constant, two + (k - 4) * one - (k - 3) * none, two - 2 * one + none])
+    roots = jnp.sqrt(jnp.maximum(roots, 0)).astype(dtype)  # eigenvalues: below zero is rounding
+    first, second = np.triu_indices(k, 1)
+    incidence = jnp.asarray(np.eye(k)[first] + np.eye(k)[second], dtype)
+    noise = jax.random.normal(key, (len(first), k), dtype)
+    level = noise.mean(axis=0, keepdims=True)
+    noise = noise - level
+    on_elements = jnp.matmul(incidence.T, noise, precision="highest")
+    ranged = jnp.matmul(incidence, on_elements, precision="highest") / (k - 2)
+    mean = jnp.where(incidence > 0, inside, outside).astype(dtype)
+    return mean + roots[0] * level + roots[1] * ranged + roots[2] * (noise - ranged)

@@ -104,3 +104,51 @@ def test_jit_vmap_and_grad():
 def test_bad_input_is_named(arguments, error, message):
     with pytest.raises(error, match=message):
         permutations.moments(*arguments)
+
+
+def pairs_by_hand(k, regime):
+    """Means and covariances of all inputs of two ones from dense posterior formulas."""
+    first, second = np.triu_indices(k, 1)
+    tests = np.eye(k)[first] + np.eye(k)[second]
+    inputs = np.vstack([np.eye(k), tests / np.sqrt(2)])
+    cosine = np.clip(inputs @ inputs.T, -1, 1)
+    angle = np.arccos(cosine)
+    nngp = (np.sin(angle) + (np.pi - angle) * cosine) / (2 * np.pi * k)
+    trained = nngp if regime == "nngp" else nngp + cosine * (np.pi - angle) / (2 * np.pi * k)
+    weights = np.linalg.solve(trained[:k, :k], trained[:k, k:]).T
+    cross = weights @ nngp[:k, k:]
+    covariance = nngp[k:, k:] - cross - cross.T + weights @ nngp[:k, :k] @ weights.T
+    return tests, weights, covariance
+
+
+@pytest.mark.parametrize("regime", ["ntk", "nngp"])
+@pytest.mark.parametrize("k", [4, 5, 9])
+def test_pair_covariance_equals_dense_posterior(k, regime):
+    tests, _, covariance = pairs_by_hand(k, regime)
+    shared = np.rint(tests @ tests.T).astype(int)
+    exact = permutations.pair_covariance(k, regime)
+    np.testing.assert_allclose(np.asarray(exact)[shared], covariance, rtol=1e-11, atol=1e-15)
+
+
+@pytest.mark.parametrize("regime", ["ntk", "nngp"])
+@pytest.mark.parametrize("k", [4, 7])
+def test_pair_outputs_have_the_moments_of_the_process(k, regime, key):
+    runs = 20_000
+    _, mean, covariance = pairs_by_hand(k, regime)
+    draws = jax.vmap(lambda key: permutations.pair_outputs(key, k, regime, jnp.float64))(
+        jax.random.split(key, runs)
+    )
+    error = np.sqrt(np.diagonal(covariance) / runs)[:, None]
+    assert (np.abs(draws.mean(axis=0) - mean) < 5 * error).all()
+    centred = np.asarray(draws) - mean
+    sampled = np.einsum("rpj,rqj->pq", centred, centred) / (runs * k)
+    variances = np.diagonal(covariance)
+    spread = np.sqrt((covariance**2 + np.outer(variances, variances)) / (runs * k))
+    assert (np.abs(sampled - covariance) < 5 * spread).all()
+    outputs = np.einsum("rpi,rpj->ij", centred, centred) / (runs * len(mean))
+    assert np.abs(outputs - np.diag(np.diagonal(outputs))).max() < 0.1 * variances[0]
+
+
+def test_pairs_need_four():
+    with pytest.raises(ValueError, match="k: got 3"):
+        permutations.pair_covariance(3, "ntk")

@@ -1,0 +1,65 @@
+"""The protocol of growing an ensemble until it is good enough, from draws of single networks."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ntkens.checks import is_concrete
+
+
+def first_passage(
+    key: Array,
+    draw: Callable[[Array], Float[Array, "inputs outputs"]],
+    bits: Int[Array, "inputs outputs"],
+    counts: Int[Array, " inputs"],
+    accuracies: Float[Array, " accuracies"],
+    most: int,
+) -> Int[Array, " accuracies"]:
+    """Size at which the mean of a growing ensemble first reaches each test accuracy.
+
+    Networks are added one at a time; the prediction of a bit is 1 iff the mean is > 0, and an input
+    counts as right if all its bits are. The first passage comes earlier than the fixed size that is
+    right with that probability, since it stops at the first lucky moment. One run; vmap over keys
+    for many.
+
+    Args:
+        key: of the run; network i is `draw(fold_in(key, i))`.
+        draw: outputs of one random network at all inputs.
+        bits: what is right, 0 or 1.
+        counts: how often each input is in the test set.
+        accuracies: shares of the test set to be reached, in (0, 1].
+        most: networks at which to give up.
+
+    Returns:
+        Sizes, and -1 where `most` networks did not reach the accuracy.
+
+    Raises:
+        ValueError: most < 1, an accuracy outside (0, 1], or an empty test set.
+    """
+    if most < 1:
+        raise ValueError(f"most: got {most}; an ensemble has at least 1 network")
+    accuracies, counts, ones = jnp.asarray(accuracies), jnp.asarray(counts), jnp.asarray(bits) > 0
+    if is_concrete(accuracies) and not np.all((accuracies > 0) & (accuracies <= 1)):
+        raise ValueError(f"accuracies: got {accuracies}; each is a share above 0, at most 1")
+    if is_concrete(counts) and not np.any(np.asarray(counts) > 0):
+        raise ValueError("counts: the test set is empty")
+    tests = counts.sum()
+    wanted = jnp.ceil(accuracies * tests * (1 - 1e-12)).astype(counts.dtype)  # 0.9 * 1000 is 900
+
+    def grow(state):
+        members, total, passed = state
+        total = total + draw(jax.random.fold_in(key, members))
+        right = jnp.all((total > 0) == ones, axis=1)
+        reached = jnp.sum(jnp.where(right, counts, 0)) >= wanted
+        return members + 1, total, jnp.where((passed < 0) & reached, members + 1, passed)
+
+    def unfinished(state):
+        members, _, passed = state
+        return (members < most) & jnp.any(passed < 0)
+
+    shape = jax.eval_shape(draw, key)
+    start = (jnp.asarray(0), jnp.zeros(shape.shape, shape.dtype), jnp.full(wanted.shape, -1))
+    return jax.lax.while_loop(unfinished, grow, start)[2]

@@ -23,12 +23,12 @@ respect to the kernel are an error. Under jit only shapes and dtypes are checked
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from ntkens.predictors.checks import (
     check_shape,
@@ -42,10 +42,10 @@ from ntkens.predictors.checks import (
 RESOLUTION = 10.0
 
 _product = functools.partial(jnp.matmul, precision="highest")
-_NODES, _WEIGHTS = (  # Gauss-Legendre on [0, 1]; exact to 2e-16 for exp(-z u), 0 <= z <= 1
-    array.tolist()
-    for array in np.polynomial.legendre.leggauss(6) * np.array([[0.5]]) + np.array([[0.5], [0.0]])
-)
+
+# Gauss-Legendre on (0, 1): exact to 2e-16 for exp(-z u), 0 <= z <= 1. Python numbers keep dtypes.
+_points, _weights = np.polynomial.legendre.leggauss(6)
+QUADRATURE = list(zip(((_points + 1) / 2).tolist(), (_weights / 2).tolist(), strict=True))
 
 
 class GradientFlow(NamedTuple):
@@ -74,12 +74,18 @@ class Descent(NamedTuple):
         learning_rate: for the summed loss; stable below 2 / (lambda_max + ridge).
     """
 
-    steps: Any
-    learning_rate: Any
+    steps: Int[ArrayLike, ""]
+    learning_rate: Float[ArrayLike, ""]
+
+
+Time = Float[ArrayLike, ""] | Descent
 
 
 def fit(
-    kernel: Float[Array, "n n"], targets: Float[Array, "n *outputs"], *, ridge: Any = 0.0
+    kernel: Float[Array, "n n"],
+    targets: Float[Array, "n *outputs"],
+    *,
+    ridge: Float[ArrayLike, ""] = 0.0,
 ) -> GradientFlow:
     """Factorise the train NTK: O(n^3) once; each prediction then costs O(n^2) per test point.
 
@@ -109,7 +115,7 @@ def fit(
 
 
 def mean(
-    flow: GradientFlow, cross: Float[Array, "m n"], time: Any = jnp.inf
+    flow: GradientFlow, cross: Float[Array, "m n"], time: Time = jnp.inf
 ) -> Float[Array, "m *outputs"]:
     """The ensemble mean of the outputs, E f_t(x) = Theta_xX psi(Theta) y.
 
@@ -134,7 +140,7 @@ def mean(
 def outputs(
     flow: GradientFlow,
     cross: Float[Array, "m n"],
-    time: Any = jnp.inf,
+    time: Time = jnp.inf,
     *,
     initial_train: Float[Array, "n *outputs"],
     initial_test: Float[Array, "m *outputs"],
@@ -160,7 +166,7 @@ def outputs(
 def covariance(
     flow: GradientFlow,
     cross: Float[Array, "m n"],
-    time: Any = jnp.inf,
+    time: Time = jnp.inf,
     *,
     nngp_train: Float[Array, "n n"],
     nngp_cross: Float[Array, "m n"],
@@ -186,20 +192,10 @@ def covariance(
     nngp_cross = checked_cross("nngp_cross", nngp_cross, flow.targets, rows=len(cross))
     check_shape("nngp_train", nngp_train, flow.kernel.shape)
     check_shape("nngp_test", nngp_test, (len(cross), len(cross)))
-    weights = _filtered(flow, _checked_time(flow, time), cross.T)
-    return ensemble_covariance(weights, nngp_train, nngp_cross, nngp_test)
-
-
-def ensemble_covariance(
-    weights: Float[Array, "n m"],
-    nngp_train: Float[Array, "n n"],
-    nngp_cross: Float[Array, "m n"],
-    nngp_test: Float[Array, "m m"],
-) -> Float[Array, "m m"]:
-    """The covariance of f_0(x) - A f_0(X), with `weights` = A^T, symmetric to the bit."""
-    mixed = _product(nngp_cross, weights)
-    spread = _product(weights.T, _product(nngp_train, weights))
-    return nngp_test + (spread + spread.T) / 2 - (mixed + mixed.T)
+    smoother = _filtered(flow, _checked_time(flow, time), cross.T)  # A^T
+    mixed = _product(nngp_cross, smoother)
+    spread = _product(smoother.T, _product(nngp_train, smoother))
+    return nngp_test - (mixed + mixed.T) + (spread + spread.T) / 2
 
 
 def _predict(flow, cross, time, residual):
@@ -302,7 +298,7 @@ def _divided_differences(eigenvalues, ridge, when):
     """(psi(l_i) - psi(l_j)) / (l_i - l_j), and its limit psi'(l_i) where they meet.
 
     Eigenvalues closer than a tenth of the scale on which psi varies take the mean of psi' over
-    the interval between them (Genocchi and Hermite), to 1e-16; others lose one digit at most.
+    the interval between them (Genocchi and Hermite); all are right to 5e-15 in float64 (measured).
     """
     resolution = _resolution(eigenvalues)
     horizon = _horizon(when, resolution)
@@ -326,7 +322,7 @@ def _divided_differences(eigenvalues, ridge, when):
 
 def _integral(function):
     """Over (0, 1)."""
-    return sum(weight * function(node) for node, weight in zip(_NODES, _WEIGHTS, strict=True))
+    return sum(weight * function(node) for node, weight in QUADRATURE)
 
 
 def _horizon(when, resolution):

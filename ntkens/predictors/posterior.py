@@ -5,16 +5,17 @@ of variance `ridge`; its posterior is
 
     mean K_xX (K + ridge)^-1 y,    covariance K_xx - K_xX (K + ridge)^-1 K_Xx,
 
-the prediction of a Bayesian network, and of one trained in its last layer only (Lee et al. 2018,
-Eqs. (7)-(8) of arXiv:1711.00165; the covariance is of the function, without the noise).
+the prediction of a Bayesian network (Lee et al. 2018, arXiv:1711.00165), and without ridge that of
+an ensemble trained in its last layer only. Rasmussen and Williams 2006, Eqs. (2.23)-(2.24); the
+covariance is of the function, without the noise.
 
 `"ntk"`: an ensemble of networks trained from random initialisations by gradient flow to the end.
 With A = Theta_xX (Theta + ridge)^-1,
 
     mean A y,    covariance K_xx - A K_Xx - (A K_Xx)^T + A K_XX A^T,
 
-the limit t -> infinity of `gradient_flow` (Eq. (16) of arXiv:1902.06720). It is not a posterior
-of any Gaussian process, and here the ridge penalises the distance from initialisation.
+the limit t -> infinity of `gradient_flow`, Eqs. (14)-(15) of arXiv:1902.06720. It is not the
+posterior of any Gaussian process, and here the ridge penalises the distance from initialisation.
 
 Factorise once (Cholesky, a third of n^3), predict many times, everything under jit, vmap and grad:
 
@@ -24,13 +25,13 @@ Factorise once (Cholesky, a third of n^3), predict many times, everything under 
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from ntkens.kernels import Kernel
 from ntkens.predictors.checks import (
@@ -66,7 +67,7 @@ def fit(
     targets: Float[Array, "n *outputs"],
     *,
     regime: Regime = "nngp",
-    ridge: Any = 0.0,
+    ridge: Float[ArrayLike, ""] = 0.0,
 ) -> Posterior:
     """Factorise the train kernel of a regime, plus the ridge.
 

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
 from ntkens import tree
@@ -106,6 +106,13 @@ def map(
         raise ValueError("stacked: got 0 members; an ensemble has at least 1")
     if chunk is not None and (not isinstance(chunk, int | np.integer) or chunk < 1):
         raise ValueError(f"chunk: got {chunk}; it is at least 1 member at a time, or None")
+    if mesh is not None:
+        mesh = Mesh(mesh.devices, mesh.axis_names)  # in every axis the compiler moves the inputs
+        split = PartitionSpec(mesh.axis_names if tree.size(stacked) % mesh.size == 0 else None)
+        stacked = jax.device_put(stacked, NamedSharding(mesh, split))
+        shared = jax.device_put(shared, NamedSharding(mesh, PartitionSpec()))
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return _map(function, stacked, shared, chunk, mesh)
     return _map(function, stacked, shared, chunk, mesh)
 
 

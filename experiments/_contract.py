@@ -1,7 +1,7 @@
 """What a script hands to the runner: the cells it plans, the claims it judges."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any, Literal, NamedTuple, get_args
 
 Outcome = Literal["reproduced", "not reproduced", "departs", "inconclusive"]
@@ -47,6 +47,17 @@ class Verdict(NamedTuple):
     """
 
     claims: tuple[Claim, ...]
+
+
+def check_script(script: ModuleType) -> None:
+    """Refuses a script that could be measured and then not be judged.
+
+    Raises:
+        TypeError: for a missing function, before anything is measured.
+    """
+    for name in ("plan", "measure", "verdict", "plot"):
+        if not callable(getattr(script, name, None)):
+            raise TypeError(f"{script.__name__}: has no function {name!r}; a script defines it.")
 
 
 def check_plan(cells: Sequence[Cell]) -> None:

@@ -48,7 +48,15 @@ import tyro
 from rich.console import Console
 
 from experiments import _report, _results, _session
-from experiments._contract import Cell, Claim, Outcome, Verdict, check_plan, check_verdict
+from experiments._contract import (
+    Cell,
+    Claim,
+    Outcome,
+    Verdict,
+    check_plan,
+    check_script,
+    check_verdict,
+)
 from experiments._scripts import PRESETS, describe
 
 __all__ = ["Arguments", "Cell", "Claim", "Outcome", "Verdict", "execute", "main"]
@@ -104,6 +112,7 @@ def execute(script: ModuleType, arguments: Arguments, command: str = "the same c
             with code 130, when stopped by Ctrl-C.
     """
     console = Console(markup=False, highlight=False, emoji=False)
+    check_script(script)
     config = _results.plain(dataclasses.asdict(arguments.config), "config")
     cells = script.plan(arguments.config)
     check_plan(cells)

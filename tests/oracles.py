@@ -1,5 +1,7 @@
 """Independent slow answers: brute force, quadrature, high precision. Never imports ntkens."""
 
+import itertools
+
 import mpmath
 import numpy as np
 
@@ -15,8 +17,8 @@ def gaussian_moment(function, variance1, variance2, covariance):
         pieces = [(-reach + 0 * kink, kink), (kink, reach + 0 * kink)]
         points, masses = [], []
         for low, high in pieces:
-            edges = low + (high - low) * np.linspace(0, 1, 7)
-            for left, right in zip(np.moveaxis(edges, -1, 0)[:-1], np.moveaxis(edges, -1, 0)[1:]):
+            edges = np.moveaxis(low + (high - low) * np.linspace(0, 1, 7), -1, 0)
+            for left, right in itertools.pairwise(edges):
                 half = (right - left)[..., None] / 2
                 points.append(left[..., None] + half * (1 + nodes))
                 masses.append(half * weights)

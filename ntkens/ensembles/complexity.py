@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import erfc, log_ndtr
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from ntkens.checks import check_finite, check_float64, is_concrete
@@ -39,12 +40,12 @@ class _Inputs(NamedTuple):
 
 
 def accuracy(
-    mean: Float[Array, "*inputs bits"],
-    variance: Float[Array, "*inputs"],
-    bits: Int[Array, "*inputs bits"],
-    members: Int[Array, ""],
-    counts: Float[Array, "*inputs bits"] | None = None,
-    weights: Float[Array, " inputs"] | None = None,
+    mean: Float[ArrayLike, "*inputs bits"],
+    variance: Float[ArrayLike, "*inputs"],
+    bits: Int[ArrayLike, "*inputs bits"],
+    members: Int[ArrayLike, ""],
+    counts: Float[ArrayLike, "*inputs bits"] | None = None,
+    weights: Float[ArrayLike, " inputs"] | None = None,
 ) -> Float[Array, ""]:
     """Probability that the mean of `members` networks, thresholded at 0, is right in every bit.
 
@@ -68,12 +69,12 @@ def accuracy(
 
 
 def members_needed(
-    mean: Float[Array, "*inputs bits"],
-    variance: Float[Array, "*inputs"],
-    bits: Int[Array, "*inputs bits"],
-    accuracy: Float[Array, ""],
-    counts: Float[Array, "*inputs bits"] | None = None,
-    weights: Float[Array, " inputs"] | None = None,
+    mean: Float[ArrayLike, "*inputs bits"],
+    variance: Float[ArrayLike, "*inputs"],
+    bits: Int[ArrayLike, "*inputs bits"],
+    accuracy: Float[ArrayLike, ""],
+    counts: Float[ArrayLike, "*inputs bits"] | None = None,
+    weights: Float[ArrayLike, " inputs"] | None = None,
 ) -> Int[Array, ""]:
     """Smallest number of networks that are right in every bit with probability `accuracy`.
 
@@ -104,12 +105,12 @@ def members_needed(
 
 
 def accuracy_bounds(
-    mean: Float[Array, " entries"],
-    variance: Float[Array, " entries"],
-    bits: Int[Array, " entries"],
-    members: Int[Array, ""],
-    log_counts: Float[Array, " entries"],
-    outputs: int = 1,
+    mean: Float[ArrayLike, " entries"],
+    variance: Float[ArrayLike, " entries"],
+    bits: Int[ArrayLike, " entries"],
+    members: Int[ArrayLike, ""],
+    log_counts: Float[ArrayLike, " entries"],
+    outputs: Int[ArrayLike, ""] = 1,
 ) -> Bounds:
     """Bounds of the probability that the same networks are right in every bit of *all* inputs.
 
@@ -138,12 +139,12 @@ def accuracy_bounds(
 
 
 def members_needed_bounds(
-    mean: Float[Array, " entries"],
-    variance: Float[Array, " entries"],
-    bits: Int[Array, " entries"],
-    accuracy: Float[Array, ""],
-    log_counts: Float[Array, " entries"],
-    outputs: int = 1,
+    mean: Float[ArrayLike, " entries"],
+    variance: Float[ArrayLike, " entries"],
+    bits: Int[ArrayLike, " entries"],
+    accuracy: Float[ArrayLike, ""],
+    log_counts: Float[ArrayLike, " entries"],
+    outputs: Int[ArrayLike, ""] = 1,
 ) -> Bounds:
     """Bounds of the smallest ensemble that is right in every bit of *all* inputs at once.
 
@@ -163,9 +164,9 @@ def members_needed_bounds(
 
 
 def critical_members(
-    mean: Float[Array, " inputs"],
-    deviations: Float[Array, "*samples inputs"],
-    bits: Int[Array, " inputs"],
+    mean: Float[ArrayLike, " inputs"],
+    deviations: Float[ArrayLike, "*samples inputs"],
+    bits: Int[ArrayLike, " inputs"],
 ) -> Float[Array, "*samples"]:
     """The ensemble size N above which all inputs are right, for given deviations of a joint sample.
 
@@ -183,10 +184,11 @@ def critical_members(
         ValueError: a mean on the wrong side of 0, or at 0.
     """
     sign = jnp.where(jnp.asarray(bits) > 0, 1.0, -1.0)
-    signed = sign * mean
+    signed = sign * jnp.asarray(mean)
     if is_concrete(signed) and (wrong := np.asarray(signed) <= 0).any():
         raise ValueError(f"mean: on the wrong side of 0, or at 0, at {_first(wrong)[0]}")
-    ratio = jnp.expand_dims(sign / signed, tuple(range(jnp.ndim(deviations) - 1)))
+    deviations = jnp.asarray(deviations)
+    ratio = jnp.expand_dims(sign / signed, tuple(range(deviations.ndim - 1)))
     return jnp.max(jnp.maximum(-deviations * ratio, 0), axis=-1) ** 2
 
 

@@ -5,29 +5,28 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from ntkens.checks import is_concrete
 
 
 def first_passage(
-    key: Array,
-    draw: Callable[[Array], Float[Array, "inputs outputs"]],
-    bits: Int[Array, "inputs outputs"],
-    counts: Int[Array, " inputs"],
-    accuracies: Float[Array, " accuracies"],
+    network: Callable[[Int[Array, ""]], Float[Array, "inputs outputs"]],
+    bits: Int[ArrayLike, "inputs outputs"],
+    counts: Int[ArrayLike, " inputs"],
+    accuracies: Float[ArrayLike, " accuracies"],
     most: int,
 ) -> Int[Array, " accuracies"]:
     """Size at which the mean of a growing ensemble first reaches each test accuracy.
 
     Networks are added one at a time; the prediction of a bit is 1 iff the mean is > 0, and an input
     counts as right if all its bits are. The first passage comes earlier than the fixed size that is
-    right with that probability, since it stops at the first lucky moment. One run; vmap over keys
-    for many.
+    right with that probability, since it stops at the first lucky moment. One run; vmap for many.
 
     Args:
-        key: of the run; network i is `draw(fold_in(key, i))`.
-        draw: outputs of one random network at all inputs.
+        network: outputs of network i = 0, 1, ... at all inputs: drawn with `fold_in(key, i)`, or
+            looked up among trained ones.
         bits: what is right, 0 or 1.
         counts: how often each input is in the test set.
         accuracies: shares of the test set to be reached, in (0, 1].
@@ -51,7 +50,7 @@ def first_passage(
 
     def grow(state):
         members, total, passed = state
-        total = total + draw(jax.random.fold_in(key, members))
+        total = total + network(members)
         right = jnp.all((total > 0) == ones, axis=1)
         reached = jnp.sum(jnp.where(right, counts, 0)) >= wanted
         return members + 1, total, jnp.where((passed < 0) & reached, members + 1, passed)
@@ -60,6 +59,6 @@ def first_passage(
         members, _, passed = state
         return (members < most) & jnp.any(passed < 0)
 
-    shape = jax.eval_shape(draw, key)
+    shape = jax.eval_shape(network, jnp.asarray(0))
     start = (jnp.asarray(0), jnp.zeros(shape.shape, shape.dtype), jnp.full(wanted.shape, -1))
     return jax.lax.while_loop(unfinished, grow, start)[2]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ntkens.checks import check_finite, is_concrete
 from ntkens.kernels import Kernel, KernelFn
 from ntkens.kernels.dual import Dual, magnitude, root
 
@@ -56,7 +57,7 @@ def kernel_fn(dual: Dual, depth: int, w_std: float = 1.0, b_std: float = 0.0) ->
     if depth != int(depth) or depth < 0:
         raise ValueError(f"depth: got {depth}; hidden layers are counted 0, 1, 2, ...")
     for name, value in (("w_std", w_std), ("b_std", b_std)):
-        if not isinstance(value, jax.core.Tracer) and not 0 <= float(value) < np.inf:
+        if is_concrete(value) and not 0 <= float(value) < np.inf:
             raise ValueError(f"{name}: got {value}; a standard deviation is finite and >= 0")
 
     def layer(carry, _):
@@ -174,10 +175,7 @@ def _symmetric(matrix):
 
 
 def _checked_inputs(name: str, x: Array) -> Array:
-    if not isinstance(x, jax.core.Tracer):
-        array = np.asarray(x)
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name}: holds NaN or infinities; a kernel of them means nothing")
+    check_finite(name, x)
     x = jnp.asarray(x)
     if x.ndim != 2:
         raise ValueError(f"{name}: got shape {x.shape}; want a matrix [examples, width]")

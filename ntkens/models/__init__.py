@@ -11,8 +11,8 @@ class Model(NamedTuple):
 
     Attributes:
         init: `(key, inputs) -> params`, a pytree; `inputs` give shape and dtype only.
-        apply: `(params, inputs) -> outputs`, the batch axis first.
+        apply: `(params, inputs) -> outputs`, the batch axis first; inputs as the model takes them.
     """
 
     init: Callable[[Array, Array], Any]
-    apply: Callable[[Any, Array], Array]
+    apply: Callable[[Any, Any], Array]

@@ -1,17 +1,9 @@
-"""Checks at the door of every predictor: shapes and dtypes always, values where they are known.
+"""Checks at the door of every predictor: shapes and dtypes always, values where they are known."""
 
-Values are checked in NumPy: under jit a constant has a value, and what JAX computes of it has not.
-"""
-
-import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-
-def is_concrete(*arrays) -> bool:
-    """Whether values can be looked at: no array is traced by jit, vmap or grad."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arrays))
+from ntkens.checks import check_finite, is_concrete
 
 
 def check_shape(name, array, shape):
@@ -64,9 +56,3 @@ def checked_cross(name, cross, targets, rows=None):
         )
     check_finite(name, cross)
     return cross
-
-
-def check_finite(name, array):
-    """A `ValueError` that names the argument if it is known to hold NaN or infinities."""
-    if is_concrete(array) and not np.isfinite(np.asarray(array)).all():
-        raise ValueError(f"{name}: holds NaN or infinities; look for them where it was computed")

@@ -30,11 +30,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from ntkens.checks import is_concrete
 from ntkens.predictors.checks import (
     check_shape,
     checked_cross,
     checked_training_set,
-    is_concrete,
 )
 
 # Eigenvalues carry an error of at most 2.4 eps lambda_max (measured for n <= 400 in both

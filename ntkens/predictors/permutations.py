@@ -19,7 +19,8 @@ from typing import Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Key
 
 from ntkens.checks import check_float64, is_concrete
 
@@ -40,7 +41,7 @@ class Moments(NamedTuple):
     variance: Float[Array, "..."]
 
 
-def moments(k: Int[Array, "..."], ones: Int[Array, "..."], regime: Regime) -> Moments:
+def moments(k: Int[ArrayLike, "..."], ones: Int[ArrayLike, "..."], regime: Regime) -> Moments:
     """Mean and variance of a trained network at a binary input of `ones` ones, out of k.
 
     With a = 2 pi (NTK) or pi (NNGP), g = 2 pi k T(c) or 2 pi k K(c), and D = (a - 1)(a - 1 + k):
@@ -125,7 +126,9 @@ def pair_covariance(k: int, regime: Regime) -> Float[Array, "3"]:
     return (prior - 2 * cross + (math.pi - 1) * squares + total**2) / (2 * math.pi * k)
 
 
-def pair_outputs(key: Array, k: int, regime: Regime, dtype=jnp.float32) -> Float[Array, "pairs k"]:
+def pair_outputs(
+    key: Key[Array, ""], k: int, regime: Regime, dtype=jnp.float32
+) -> Float[Array, "pairs k"]:
     """Outputs of one trained network at all inputs of two ones, drawn from the Gaussian process.
 
     The pairs are those of `np.triu_indices(k, 1)`, in that order, and P is the identity. With B the

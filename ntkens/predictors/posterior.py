@@ -33,12 +33,12 @@ import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
 from jaxtyping import Array, ArrayLike, Float
 
+from ntkens.checks import is_concrete
 from ntkens.kernels import Kernel
 from ntkens.predictors.checks import (
     check_shape,
     checked_cross,
     checked_training_set,
-    is_concrete,
 )
 
 Regime = Literal["nngp", "ntk"]

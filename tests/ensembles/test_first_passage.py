@@ -11,8 +11,8 @@ from ntkens.ensembles.first_passage import first_passage
 MEAN, BITS = np.array([[0.3, -0.2], [0.5, 0.4]]), np.array([[1, 0], [1, 1]])
 
 
-def draw(key):
-    return MEAN + jax.random.normal(key, (2, 2))
+def drawn(key):
+    return lambda i: MEAN + jax.random.normal(jax.random.fold_in(key, i), (2, 2))
 
 
 def test_equals_a_plain_loop(key):
@@ -21,12 +21,12 @@ def test_equals_a_plain_loop(key):
         run_key = jax.random.fold_in(key, run)
         total, expected = np.zeros((2, 2)), [-1, -1, -1]
         for i in range(60):
-            total += np.asarray(draw(jax.random.fold_in(run_key, i)))
+            total += np.asarray(drawn(run_key)(i))
             right = ((total > 0) == (BITS > 0)).all(axis=1)
             for which, wanted in enumerate((3, 7, 10)):
                 if expected[which] < 0 and right @ counts >= wanted:
                     expected[which] = i + 1
-        ours = first_passage(run_key, draw, BITS, counts, accuracies, 60)
+        ours = first_passage(drawn(run_key), BITS, counts, accuracies, 60)
         np.testing.assert_array_equal(ours, expected)
 
 
@@ -37,7 +37,11 @@ def test_first_passage_of_one_bit_has_the_law_of_a_random_walk(key):
     runs, mean = 20_000, 0.2
     passage = jax.vmap(
         lambda key: first_passage(
-            key, lambda key: mean + jax.random.normal(key, (1, 1)), [[1]], [1], [1.0], 3
+            lambda i: mean + jax.random.normal(jax.random.fold_in(key, i), (1, 1)),
+            [[1]],
+            [1],
+            [1.0],
+            3,
         )[0]
     )(jax.random.split(key, runs))
     first = norm.cdf(mean)
@@ -50,7 +54,7 @@ def test_first_passage_of_one_bit_has_the_law_of_a_random_walk(key):
 
 def test_first_passage_comes_before_the_fixed_size(key):
     """The accuracy of a fixed ensemble at the median first passage is short of the one reached."""
-    runs = jax.vmap(lambda key: first_passage(key, draw, BITS, [1, 1], [1.0], 500)[0])(
+    runs = jax.vmap(lambda key: first_passage(drawn(key), BITS, [1, 1], [1.0], 500)[0])(
         jax.random.split(key, 500)
     )
     fixed = complexity.members_needed(MEAN.ravel(), 1.0, BITS.ravel(), 0.9)
@@ -69,9 +73,9 @@ def test_first_passage_comes_before_the_fixed_size(key):
 def test_bad_input_is_named(change, message, key):
     arguments = {"counts": np.array([1, 1]), "accuracies": np.array([0.5]), "most": 3} | change
     with pytest.raises(ValueError, match=message):
-        first_passage(key, draw, BITS, **arguments)
+        first_passage(drawn(key), BITS, **arguments)
 
 
-def test_gives_up(key):
-    hopeless = first_passage(key, lambda key: -jnp.ones((1, 1)), [[1]], [1], [1.0], 5)
+def test_gives_up():
+    hopeless = first_passage(lambda i: -jnp.ones((1, 1)), [[1]], [1], [1.0], 5)
     assert hopeless == -1

@@ -1,4 +1,4 @@
-"""The fully connected recursion against 40-digit arithmetic, neural-tangents and finite networks."""
+"""The fully connected recursion against 40-digit arithmetic and neural-tangents."""
 
 import jax
 import jax.numpy as jnp

@@ -1,0 +1,85 @@
+"""Ensemble sizes of the permutation task against enumeration, simulation and each other."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from ntkens.ensembles import complexity, permutations
+from ntkens.predictors import permutations as theory
+
+REGIMES = pytest.mark.parametrize("regime", ["ntk", "nngp"])
+
+
+@REGIMES
+@pytest.mark.parametrize(("k", "ones"), [(5, 2), (10, 4), (12, 12), (30, 2)])
+def test_one_input_equals_every_bit_listed(k, ones, regime):
+    inside, outside, variance = (float(value) for value in theory.moments(k, ones, regime))
+    bits = (np.arange(k) < ones).astype(int)
+    mean = np.where(bits > 0, inside, outside)
+    listed = complexity.members_needed(mean, variance, bits, 0.9)
+    assert permutations.members_needed(k, ones, 0.9, regime) == listed
+
+
+@REGIMES
+@pytest.mark.parametrize("k", [3, 5, 7])
+def test_bounds_equal_all_inputs_listed(k, regime):
+    """Every input of one output as its own entry, without binomial coefficients."""
+    entries = []
+    for bits in itertools.product((0, 1), repeat=k):
+        if sum(bits) > 1:
+            inside, outside, variance = theory.moments(k, sum(bits), regime)
+            entries.append((inside if bits[0] else outside, variance, bits[0]))
+    mean, variance, wanted = (np.array(column) for column in zip(*entries, strict=True))
+    listed = complexity.members_needed_bounds(
+        mean, variance, wanted, 0.9, np.zeros(len(mean)), outputs=k
+    )
+    for size in (k, 50):  # padding changes nothing
+        bounds, binding = permutations.all_inputs_bounds(k, 0.9, regime, size)
+        assert bounds == listed
+        assert binding.lower == 2
+
+
+@REGIMES
+def test_bounds_hold_the_sampled_answer(regime, key):
+    for k in (3, 6):
+        needed, error = permutations.all_inputs_sample(key, k, 0.9, regime, 4000)
+        bounds, _ = permutations.all_inputs_bounds(k, 0.9, regime, k)
+        assert bounds.lower - 5 * error < needed < bounds.upper + 5 * error
+        one = permutations.members_needed(k, 2, 0.9, regime)
+        assert needed > one  # all inputs at once are harder
+
+
+def test_sample_equals_an_independent_simulation(key):
+    """k = 3: four inputs, their covariance written out, ensembles of the found size simulated."""
+    k, draws = 3, 20_000
+    needed, error = permutations.all_inputs_sample(key, k, 0.8, "nngp", draws)
+    bits = np.array([[1, 1, 0], [1, 0, 1], [0, 1, 1], [1, 1, 1]])
+    inputs = np.vstack([np.eye(k), bits / np.linalg.norm(bits, axis=1, keepdims=True)])
+    cosine = np.clip(inputs @ inputs.T, -1, 1)
+    kernel = (np.sqrt(1 - cosine**2) + (np.pi - np.arccos(cosine)) * cosine) / (2 * np.pi * k)
+    weights = np.linalg.solve(kernel[:k, :k], kernel[:k, k:]).T
+    covariance = kernel[k:, k:] - weights @ kernel[:k, k:]
+    for members, wanted in ((needed - 5 * error, "below"), (needed + 5 * error, "above")):
+        noise = jax.random.multivariate_normal(
+            jax.random.fold_in(key, 1), np.zeros(4), covariance / members, (draws, k), method="svd"
+        )
+        outputs = weights.T[None] + np.asarray(noise)
+        share = ((outputs > 0) == (bits.T[None] > 0)).all(axis=(1, 2)).mean()
+        slack = 4 * np.sqrt(0.8 * 0.2 / draws)
+        assert share < 0.8 + slack if wanted == "below" else share > 0.8 - slack
+
+
+def test_paper_bound_follows_the_drawn_curve():
+    """Digitised from the paper's figure, which is good to 3%."""
+    drawn = {5: 5.8e3, 10: 6.7e3, 15: 8.1e3, 20: 9.6e3, 25: 1.12e4, 30: 1.28e4}
+    for k, bound in drawn.items():
+        np.testing.assert_allclose(permutations.paper_bound(k, 0.9, 1000, "ntk"), bound, rtol=0.03)
+
+
+def test_bad_input_is_named(key):
+    with pytest.raises(ValueError, match="k: got 13"):
+        permutations.all_inputs_sample(key, 13, 0.9, "ntk", 1000)
+    with pytest.raises(ValueError, match="draws: got 5"):
+        permutations.all_inputs_sample(key, 5, 0.9, "ntk", 5)

@@ -16,7 +16,8 @@ class Info(NamedTuple):
     Attributes:
         initial_loss: 0.5 ||f - y||^2 before the first step.
         loss: after the last.
-        residual: max |f - y| after the last step.
+        residual: max |f - y| after the last step. Where too large a rate has killed all units
+            of a ReLU network, f is 0: that is no divergence, and shows here.
         diverged: the loss is not finite, or above where it began by more than rounding.
     """
 

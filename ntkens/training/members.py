@@ -31,7 +31,7 @@ from ntkens import tree
 CACHE = 2**20
 
 # Below this many members a chunk loses to one at a time: batched products of small matrices are
-# slower than single ones (by 1.1-1.3 on x86), and the fewer dispatches do not make up for it.
+# 1.1-1.3 times slower than single ones (x86), and the fewer dispatches do not make up for it.
 FEWEST = 4
 
 
@@ -86,8 +86,11 @@ def map(
     result does not depend on it, but for the order of sums.
 
     With a mesh the members are split over all its devices, each going through its own in chunks,
-    with no communication; numbers of members that the devices do not divide are filled up and cut
-    off again. On a CPU, whose small products leave cores idle, one host device per core is a mesh.
+    with no communication and results left where they were computed. A number of members that the
+    devices do not divide works too, but then every device sees all of `stacked` and of the results.
+    On a CPU small products keep one core busy: with a host device per core, 2 of them by
+    `XLA_FLAGS=--xla_force_host_platform_device_count=2`, `jax.make_mesh((2,), ("members",))` uses
+    all.
 
     A new `function` object, such as a lambda written in the call, is compiled anew: define it once,
     and pass what changes as `shared`.
@@ -135,14 +138,16 @@ def _map(function, stacked, shared, chunk, mesh):
 
     if mesh is None:
         return run(stacked, shared)
-    # The last member, again, in the places that are left over.
-    filled = tree.index(stacked, jnp.minimum(jnp.arange(local * devices), members - 1))
+    is_uneven = members % devices != 0
+    if is_uneven:  # the last member, again, in the places that are left over
+        stacked = tree.index(stacked, jnp.minimum(jnp.arange(local * devices), members - 1))
     split, whole = PartitionSpec(mesh.axis_names), PartitionSpec()
     # No checks of varying axes: a member's loop may well start from constants.
     sharded = jax.shard_map(
         run, mesh=mesh, in_specs=(split, whole), out_specs=split, check_vma=False
     )
-    return tree.index(sharded(filled, shared), slice(members))
+    results = sharded(stacked, shared)
+    return tree.index(results, slice(members)) if is_uneven else results
 
 
 def _member_bytes(function, stacked, shared):

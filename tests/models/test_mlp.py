@@ -159,7 +159,7 @@ def test_finite_kernel_tends_to_the_infinite_one_at_its_rate(key):
         return np.sqrt(np.mean((kernels - exact[None]) ** 2))
 
     # 16 times the width is 1/4 of the distance; 40 networks know each distance to about 10%
-    assert 0.25 / 1.5 < distance(512) / distance(32) < 0.25 * 1.5
+    assert 0.25 / 1.5 < distance(256) / distance(16) < 0.25 * 1.5
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,10 @@ def test_the_work_is_split_and_stays_where_it_was_done(key):
     kernel = params["hidden_0"]["kernel"]
     assert [shard.data.shape[0] for shard in kernel.addressable_shards] == [2, 2, 2, 2]
     assert len({shard.device for shard in kernel.addressable_shards}) == 4
-    again = members.map(MODEL.apply, params, INPUTS, mesh=mesh)
+    evaluate = jax.jit(lambda params: members.map(MODEL.apply, params, INPUTS, mesh=mesh))
+    program = evaluate.lower(params).compile().as_text()
+    assert "dot" in program  # else the next line looked for words in another language
+    assert not [word for word in ("all-gather", "all-reduce", "permute(") if word in program]
+    again = evaluate(params)
     plain = members.map(MODEL.apply, jax.device_get(params), INPUTS)
     np.testing.assert_allclose(again, plain, rtol=1e-9)

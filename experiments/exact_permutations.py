@@ -17,6 +17,7 @@ trained in the paper's NTK parametrisation and in that of the authors' code (sta
 
 import dataclasses
 import math
+import os
 import sys
 import zlib
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ from ntkens.predictors import permutations
 from ntkens.training import gradient_descent, members
 
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_default_matmul_precision", "highest")  # a GPU's own choice is TF32
 
 ACCURACIES = (0.9, 0.999)
 
@@ -78,7 +80,12 @@ class Config:
         for name in ("protocol_ks", "trained_ks", "joint_ks", "moments_k", "largest_k"):
             if np.min(getattr(self, name), initial=4) < 4:
                 raise ValueError(f"{name}: got {getattr(self, name)}; want k >= 4")
-        if max(self.joint_ks, default=4) > 12:
+        for name in ("protocol_ks", "joint_ks", "widths"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: got none; want at least one")
+        if self.growth_k < 100:
+            raise ValueError(f"growth_k: got {self.growth_k}; want at least 100, for an exponent")
+        if max(self.joint_ks) > 12:
             raise ValueError(f"joint_ks: got {self.joint_ks}; all 2^k inputs at once want k <= 12")
         for name in ("repeats", "tests", "joint_draws", "networks", "trained_repeats"):
             fewest = 1 if name == "trained_repeats" else 2
@@ -273,7 +280,8 @@ def _trained(key, networks, k, parametrisation, width):
 
     _, bits = _test_set(key, k, 1)
     inputs = jnp.asarray(bits / math.sqrt(2), jnp.float32)
-    outputs, residuals = members.map(member, members.keys(key, networks), inputs)
+    mesh = jax.make_mesh((jax.device_count(),), ("members",))
+    outputs, residuals = members.map(member, members.keys(key, networks), inputs, mesh=mesh)
     return outputs, np.asarray(residuals), bits > 0
 
 
@@ -317,4 +325,6 @@ def _trained_protocol(key, k, parametrisation, width, repeats, tests):
 
 
 if __name__ == "__main__":
+    if "XLA_FLAGS" not in os.environ:  # a host device a core, for small products leave cores idle
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     run.main(sys.modules[__name__])

@@ -1,5 +1,5 @@
 # make run    environment, then the main job            make test   everything, as CI does
-# make check  ruff, pyright, fast tests                 make help   these lines
+# make check  ruff, pyright, fast tests                 make results  every laptop run, and the table
 # PYTHON=python3.12 VENV=.venv312 make test             another interpreter, another environment
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -35,6 +35,12 @@ test: $(READY)
 	JAX_ENABLE_X64=0 $(PYTEST) tests/float32
 	@echo "==> Tests: four host devices"
 	$(FOUR_DEVICES) $(PYTEST) tests/multi_device
+
+results: $(READY)
+	@echo "==> Recording the laptop preset of every experiment (finished ones are kept), then the table"
+	for script in $$(ls experiments | sed -n 's/^\([a-z].*\)\.py$$/\1/p' | grep -vxE 'run|table'); do \
+	    $(BIN)/python -m experiments.$$script laptop --out results; done
+	$(BIN)/python -m experiments.table
 
 check: $(READY)
 	@echo "==> ruff, pyright, fast tests"

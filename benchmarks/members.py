@@ -160,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, help="append a row to OUT/benchmark_members.jsonl")
+    parser.add_argument("--out", type=Path, help="append a row to OUT/benchmarks/members.jsonl")
     arguments = parser.parse_args()
 
     core = pin_to_one_core()
@@ -170,8 +170,9 @@ def main() -> None:
     rate, sizes = measure_rate(), measure_sizes()
     report(rate, sizes)
     if arguments.out is not None:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        with open(arguments.out / "benchmark_members.jsonl", "a") as file:
+        folder = arguments.out / "benchmarks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "members.jsonl", "a") as file:
             file.write(json.dumps(environment | {"rate": rate, "sizes": sizes}) + "\n")
 
 

@@ -36,6 +36,7 @@ import jax.interpreters.ad
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ntkens.checks import is_concrete
 from ntkens.kernels import Kernel, KernelFn
 
 _LOCK = threading.Lock()
@@ -174,7 +175,7 @@ def _floating(name: str, inputs: Any) -> Array:
 
 def _check_finite(kernel: Float[Array, "n m"]) -> None:
     """Raise at the first entry that is not finite, where values can be seen."""
-    if not isinstance(kernel, jax.core.Tracer) and not jnp.all(jnp.isfinite(kernel)):
+    if is_concrete(kernel) and not jnp.all(jnp.isfinite(kernel)):
         row, column = (int(index[0]) for index in jnp.nonzero(~jnp.isfinite(kernel)))
         raise ValueError(
             f"the kernel is not finite at [{row}, {column}]: an input is not, or a layer is "

@@ -18,12 +18,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from flax import linen
 from jaxtyping import Array, Float, Int, Key
 
+from ntkens.checks import is_concrete
 from ntkens.models import Model
 
 Parametrisation = Literal["ntk", "standard", "mean_field"]
@@ -177,8 +177,10 @@ def _check_inputs(inputs, features):
     elif jnp.issubdtype(inputs.dtype, jnp.integer):
         if inputs.ndim != 1:
             raise ValueError(f"inputs: got integers {inputs.shape}; one-hot indices are [batch]")
-        is_known = not isinstance(inputs, jax.core.Tracer)
-        if is_known and not ((np.asarray(inputs) >= 0) & (np.asarray(inputs) < features)).all():
+        if (
+            is_concrete(inputs)
+            and not ((np.asarray(inputs) >= 0) & (np.asarray(inputs) < features)).all()
+        ):
             raise ValueError(f"inputs: got an index outside 0..{features - 1}, the one-hot inputs")
     elif inputs.ndim != 2 or inputs.shape[1] != features:
         raise ValueError(

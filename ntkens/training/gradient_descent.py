@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
+
+from ntkens.checks import is_concrete
 
 
 class Info(NamedTuple):
@@ -69,8 +70,7 @@ def train(
             f"learning_rate: got shape {jnp.shape(learning_rate)}; it is one number, and one per "
             "member where members.map goes over it"
         )
-    is_known = not isinstance(learning_rate, jax.core.Tracer)
-    if is_known and not 0 < float(learning_rate) < np.inf:
+    if is_concrete(learning_rate) and not 0 < float(learning_rate) < np.inf:
         raise ValueError(f"learning_rate: got {learning_rate}; it is finite and above 0")
     if not isinstance(steps, int | np.integer) or steps < 0:
         raise ValueError(f"steps: got {steps}; they are counted 0, 1, 2, ...")

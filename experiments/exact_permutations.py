@@ -1,8 +1,8 @@
 """Ensembles of wide ReLU networks learn permutations exactly. arXiv:2502.16763, Figure 1.
 
-    python -m experiments.exact_permutations quick    # 40 s, 2 CPU cores
+    python -m experiments.exact_permutations quick    # 50 s, 2 CPU cores
     python -m experiments.exact_permutations laptop   # 10 min, 2 CPU cores
-    python -m experiments.exact_permutations paper    # 30 min, one H100
+    python -m experiments.exact_permutations paper    # one accelerator; not run yet
 
 Claim: trained on the k pairs (e_i, P e_i) alone, an ensemble of O(k log k) networks in the NTK
 regime applies P to a binary vector exactly with high probability, and one of O(k^2) to all of them.
@@ -12,7 +12,8 @@ training. The paper's figure shows one draw of a protocol that adds networks unt
 are right, a first passage; we draw it many times from the exact Gaussian process. A fixed size that
 is right with 90% is larger, since a first passage stops at a lucky moment; both are shown. Tests
 have two ones, as in the authors' code: with more ones an input is easier. Finite networks are
-trained in the paper's NTK parametrisation and in that of the authors' code (standard, biases).
+trained in the paper's NTK parametrisation and in the standard one, as in the authors' code (which
+also trains biases; they add O(1/width) to its kernel).
 """
 
 import dataclasses
@@ -144,13 +145,13 @@ def plan(config: Config) -> list[run.Cell]:
             add("protocol", 2 + rate * config.repeats * k**4, k=k, regime=regime)
     for name, limit in LIMIT.items():
         for width in config.widths:
-            cost = 2 + 1e-8 * config.networks * config.moments_k**2 * width
+            cost = 2 + 1e-7 * config.networks * config.moments_k**2 * width
             add("moments", cost, k=config.moments_k, parametrisation=name, width=width)
         for k in config.trained_ks:
             networks, width = config.trained_repeats * _most(k, limit, 0.9), config.trained_width
             add(
                 "trained",
-                2 + 2e-8 * networks * k**2 * width,
+                2 + 8e-8 * networks * k**2 * width,
                 k=k,
                 parametrisation=name,
                 width=width,
@@ -261,14 +262,16 @@ def _protocol(key, k, regime, repeats, tests):
 def _trained(key, networks, k, parametrisation, width):
     """Outputs of trained networks at all pairs, and the largest training residuals.
 
-    The rate is half the largest stable one at infinite width, the steps four times what takes the
-    slowest mode there to 1e-8: narrow networks have slower and faster modes.
+    The theory is of gradient flow: the rate is an eighth of the largest stable one at infinite
+    width. (At half of it, networks of width 64 in NTK parametrisation have a variance 7% above the
+    limit's, instead of 12% as at smaller rates.) The steps are twice what takes the slowest mode
+    of the limit to 1e-8, since narrow networks have slower ones.
     """
     gap = 2 * math.pi - 1 if parametrisation == "ntk" else math.pi - 1
-    rate = 2 * math.pi * k / (gap + k) / (1 if parametrisation == "ntk" else width)
-    steps = math.ceil(4 * math.log(1e-8) / math.log(1 - gap / (gap + k)))
-    biases = None if parametrisation == "ntk" else 0.0  # the authors' code trains biases from 0
-    model = mlp.mlp([width], k, parametrisation=parametrisation, b_std=biases)
+    largest = (gap + k) / (2 * math.pi * k) * (1 if parametrisation == "ntk" else width)
+    rate = 0.25 / largest
+    steps = math.ceil(2 * math.log(1e-8) / math.log(1 - 0.25 * gap / (gap + k)))
+    model = mlp.mlp([width], k, parametrisation=parametrisation)
     train = jnp.eye(k, dtype=jnp.float32)
 
     def member(key, inputs):

@@ -88,6 +88,8 @@ def map(
     With a mesh the members are split over all its devices, each going through its own in chunks,
     with no communication and results left where they were computed. A number of members that the
     devices do not divide works too, but then every device sees all of `stacked` and of the results.
+    A mesh over several processes wants the same call in each, with the same arrays; the results
+    are then global arrays, of which a process sees its part.
     On a CPU small products keep one core busy: with a host device per core, 2 of them by
     `XLA_FLAGS=--xla_force_host_platform_device_count=2`, `jax.make_mesh((2,), ("members",))` uses
     all.
@@ -112,11 +114,26 @@ def map(
     if mesh is not None:
         mesh = Mesh(mesh.devices, mesh.axis_names)  # in every axis the compiler moves the inputs
         split = PartitionSpec(mesh.axis_names if tree.size(stacked) % mesh.size == 0 else None)
-        stacked = jax.device_put(stacked, NamedSharding(mesh, split))
-        shared = jax.device_put(shared, NamedSharding(mesh, PartitionSpec()))
+        stacked = _placed(stacked, NamedSharding(mesh, split))
+        shared = _placed(shared, NamedSharding(mesh, PartitionSpec()))
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             return _map(function, stacked, shared, chunk, mesh)
     return _map(function, stacked, shared, chunk, mesh)
+
+
+def _placed(arrays, sharding):
+    """The arrays on the mesh; over several processes, each gives its own devices their parts."""
+
+    def place(leaf):
+        if not sharding.mesh.is_multi_process or not getattr(leaf, "is_fully_addressable", True):
+            return jax.device_put(leaf, sharding)
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            data = place(jax.random.key_data(leaf))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        values = np.asarray(leaf)
+        return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
+    return jax.tree.map(place, arrays)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))

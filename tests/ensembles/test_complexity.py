@@ -15,9 +15,7 @@ from ntkens.ensembles import complexity
 MEAN, BITS = np.array([0.5, 0.2, -0.05]), np.array([1, 1, 0])
 
 
-mpmath.mp.dps = 200  # 1 - probability is formed by subtraction, down to 1e-177
-
-
+@mpmath.workdps(200)  # 1 - probability is formed by subtraction, down to 1e-177
 def exact_failure(mean, variance, bits, members, counts):
     """1 - prod Phi(sqrt(N) m / s)^count, in high precision from the definition."""
     right = mpmath.mpf(1)

@@ -6,7 +6,6 @@ import numpy as np
 
 from experiments._contract import Claim, Verdict
 from experiments._rows import growth_exponent, power_law, select
-from ntkens.ensembles import complexity
 from ntkens.predictors.permutations import Regime
 
 REGIMES: tuple[Regime, ...] = ("ntk", "nngp")
@@ -14,6 +13,7 @@ LIMIT: dict[str, Regime] = {
     "ntk": "ntk",
     "standard": "nngp",
 }  # the regime each parametrisation should tend to
+PANEL_KS = (5, 10, 20, 30)  # in the panel of accuracies
 COLOURS = {"ntk": "tab:red", "nngp": "tab:blue"}
 
 # Figure 1 of the paper: its authors' saved results, one draw each, by k (k = 2 and 3 were trained
@@ -210,15 +210,12 @@ def plot(rows: list[dict], figure) -> None:
     left.plot(*zip(*published, strict=True), "k.", label="published, one draw each")
     left.set(xlabel="length k", ylabel="networks until 90% are right", yscale="log")
     for accuracy, marker in ((0.9, "o"), (0.999, "^")):
-        sizes = [PUBLISHED[accuracy][k] for k in _PANEL_KS]
+        sizes = [PUBLISHED[accuracy][k] for k in PANEL_KS]
         label = f"published, {100 * accuracy:g}%"
         right.plot(sizes, [accuracy] * len(sizes), f"k{marker}", markersize=4, label=label)
     right.set(xlabel="networks in the ensemble", ylabel="inputs of two ones right", xscale="log")
     for axes in (left, right):
         axes.legend(fontsize=7)
-
-
-_PANEL_KS = (5, 10, 20, 30)
 
 
 def _plot_sizes(axes, rows, regime):
@@ -241,13 +238,8 @@ def _plot_sizes(axes, rows, regime):
 
 
 def _plot_accuracies(axes, rows, regime):
-    for k in _PANEL_KS:
-        for row in select(rows, kind="exact", regime=regime, k=k):
-            sizes = np.unique(np.geomspace(1, 3 * row["members"][1], 40).astype(int))
-            mean, bits = np.array([row["inside"], row["outside"]]), np.array([1, 0])
-            accuracies = [
-                complexity.accuracy(mean, row["variance"], bits, size, np.array([2, k - 2]))
-                for size in sizes
-            ]
-            label = f"{regime.upper()}, k = {', '.join(map(str, _PANEL_KS))}" if k == 5 else None
-            axes.plot(sizes, accuracies, color=COLOURS[regime], alpha=0.3 + k / 50, label=label)
+    for row in select(rows, kind="accuracy", regime=regime):
+        first = row["k"] == PANEL_KS[0]
+        label = f"{regime.upper()}, k = {', '.join(map(str, PANEL_KS))}" if first else None
+        shade = 0.3 + row["k"] / 50
+        axes.plot(row["sizes"], row["accuracies"], color=COLOURS[regime], alpha=shade, label=label)

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import run
-from experiments._exact_permutations_verdict import LIMIT, REGIMES
+from experiments._exact_permutations_verdict import LIMIT, PANEL_KS, REGIMES
 from experiments._exact_permutations_verdict import plot as plot
 from experiments._exact_permutations_verdict import verdict as verdict
 from ntkens.ensembles import permutations as task
@@ -132,6 +132,7 @@ TINY = Config(
 def plan(config: Config) -> list[run.Cell]:
     """The exact curves and their growth, all inputs, the protocol, and trained networks."""
     cells = [run.Cell("exact", 2.0, {"kind": "exact"}), run.Cell("growth", 8.0, {"kind": "growth"})]
+    cells.append(run.Cell("accuracy", 3.0, {"kind": "accuracy"}))
 
     def add(kind, cost, **named):
         key = " ".join([kind, *(f"{name}={value}" for name, value in named.items())])
@@ -171,6 +172,8 @@ def measure(config: Config, cell: run.Cell) -> Iterator[dict]:
             rows += [
                 _exact(k, regime) for k in range(4, config.largest_k + 1) for regime in REGIMES
             ]
+        case "accuracy":
+            rows = [_accuracies(k, regime) for k in PANEL_KS for regime in REGIMES]
         case "growth":
             ks = [
                 k
@@ -206,6 +209,13 @@ def _exact(k, regime):
     bound = task.paper_bound(k, ACCURACIES[0], 1000, regime)
     moments = permutations.moments(k, 2, regime)._asdict()
     return {"regime": regime, "k": k, **moments, "members": members_needed, "bound": bound}
+
+
+def _accuracies(k, regime):
+    """The share of inputs of two ones that an ensemble permutes without an error, by its size."""
+    sizes = np.geomspace(1, 2 * task.members_needed(k, 2, ACCURACIES[-1], regime), 50).astype(int)
+    accuracies = jax.vmap(lambda size: task.accuracy(k, 2, size, regime))(jnp.asarray(sizes))
+    return {"regime": regime, "k": k, "sizes": sizes, "accuracies": accuracies}
 
 
 def _growth(k, regime, accuracy=0.9):

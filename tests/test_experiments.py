@@ -66,6 +66,5 @@ def test_a_script_runs_end_to_end_at_its_smallest(path, load, tmp_path, capsys):
     assert contents.footer["verdict"] == [claim._asdict() for claim in verdict.claims]
     assert all(contents.cells.values())  # every cell has rows
     assert 1000 < file.with_suffix(".png").stat().st_size < 300_000
-    assert contents.footer["seconds"] < 30  # 10 s is the promise; a busy machine may take thrice
     assert run.execute(script, arguments) == verdict  # from the file alone
     assert "not repeated" in capsys.readouterr().out

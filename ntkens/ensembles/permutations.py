@@ -21,6 +21,16 @@ from ntkens.predictors.permutations import Regime
 
 
 @functools.partial(jax.jit, static_argnames="regime")
+def accuracy(
+    k: Int[ArrayLike, ""], ones: Int[ArrayLike, ""], members: Int[ArrayLike, ""], regime: Regime
+) -> Float[Array, ""]:
+    """Probability that an ensemble is right in all k bits of an input of `ones` ones. Exact."""
+    inside, outside, variance = permutations.moments(k, ones, regime)
+    mean, counts = jnp.stack([inside, outside]), jnp.stack([ones, jnp.subtract(k, ones)])
+    return complexity.accuracy(mean, variance, np.array([1, 0]), members, counts)
+
+
+@functools.partial(jax.jit, static_argnames="regime")
 def members_needed(
     k: Int[ArrayLike, ""], ones: Int[ArrayLike, ""], accuracy: Float[ArrayLike, ""], regime: Regime
 ) -> Int[Array, ""]:

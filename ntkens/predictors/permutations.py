@@ -102,6 +102,53 @@ def moments(k: Int[ArrayLike, "..."], ones: Int[ArrayLike, "..."], regime: Regim
     )
 
 
+class Prediction(NamedTuple):
+    """What trained networks make of binary inputs; see `ensembles.complexity` for what follows.
+
+    Attributes:
+        mean: of each output.
+        variance: of every output of an input.
+        bits: what is right: the permuted input.
+    """
+
+    mean: Float[Array, "inputs k"]
+    variance: Float[Array, " inputs"]
+    bits: Int[Array, "inputs k"]
+
+
+def predict(
+    inputs: Int[ArrayLike, "inputs k"], permutation: Int[ArrayLike, " k"], regime: Regime
+) -> Prediction:
+    """`moments` at given inputs, for a given permutation.
+
+    Args:
+        inputs: rows of 0 and 1, at least one 1 each.
+        permutation: where each bit goes: bit j of an input is bit permutation[j] of its target.
+        regime: `"ntk"` or `"nngp"`.
+
+    Raises:
+        TypeError: float64 is off.
+        ValueError: k < 2, entries other than 0 and 1, a row of zeros, something else than a
+            permutation of 0..k-1, or an unknown regime.
+    """
+    if jnp.ndim(inputs) != 2:
+        raise ValueError(f"inputs: got shape {jnp.shape(inputs)}; want [inputs, k]")
+    _, k = jnp.shape(inputs)
+    if is_concrete(inputs):
+        values = np.asarray(inputs)
+        if not np.isin(values, (0, 1)).all():
+            raise ValueError("inputs: hold something else than 0 and 1, as binary vectors do")
+        if len(empty := np.flatnonzero(~values.any(axis=1))):
+            raise ValueError(f"inputs: row {empty[0]} is all zeros, it has no direction; drop it")
+    known = np.sort(np.asarray(permutation)) if is_concrete(permutation) else np.arange(k)
+    if jnp.shape(permutation) != (k,) or not np.array_equal(known, np.arange(k)):
+        raise ValueError(f"permutation: got {permutation}; want each of 0..{k - 1} once")
+    bits = jnp.asarray(inputs, int)
+    inside, outside, variance = moments(k, bits.sum(axis=1), regime)
+    bits = jnp.zeros_like(bits).at[:, jnp.asarray(permutation)].set(bits)
+    return Prediction(jnp.where(bits > 0, inside[:, None], outside[:, None]), variance, bits)
+
+
 def pair_covariance(k: int, regime: Regime) -> Float[Array, "3"]:
     """Covariance of an output of one trained network at two inputs of two ones that share 0, 1, 2.
 

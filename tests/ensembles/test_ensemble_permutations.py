@@ -20,6 +20,8 @@ def test_one_input_equals_every_bit_listed(k, ones, regime):
     mean = np.where(bits > 0, inside, outside)
     listed = complexity.members_needed(mean, variance, bits, 0.9)
     assert permutations.members_needed(k, ones, 0.9, regime) == listed
+    right = complexity.accuracy(mean, variance, bits, 40)
+    np.testing.assert_allclose(permutations.accuracy(k, ones, 40, regime), right, rtol=1e-12)
 
 
 @REGIMES

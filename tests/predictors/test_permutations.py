@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkens.predictors import permutations
+from ntkens.kernels import dual, fully_connected
+from ntkens.predictors import permutations, posterior
 
 
 def solved(k, ones, regime):
@@ -104,6 +105,42 @@ def test_jit_vmap_and_grad():
 def test_bad_input_is_named(arguments, error, message):
     with pytest.raises(error, match=message):
         permutations.moments(*arguments)
+
+
+def test_predictions_equal_the_posterior_of_the_kernels():
+    """The whole chain, with no closed form of the task in it: kernels, Cholesky, a permutation."""
+    rng = np.random.default_rng(3)
+    k, kernel_fn = 7, fully_connected.kernel_fn(dual.relu(), depth=1)
+    inputs, permutation = rng.integers(0, 2, (20, k)), rng.permutation(k)
+    inputs = np.vstack([inputs[inputs.any(axis=1)], np.eye(k, dtype=int)])
+    unit = inputs / np.linalg.norm(inputs, axis=1, keepdims=True)
+    train, targets = np.eye(k), np.eye(k)[permutation]  # e_j to e_(permutation[j])
+    cross, test = kernel_fn(unit, train), kernel_fn(unit)
+    for regime in ("ntk", "nngp"):
+        fitted = posterior.fit(kernel_fn(train), targets, regime=regime)
+        prediction = permutations.predict(inputs, permutation, regime)
+        mean = posterior.mean(fitted, cross)
+        np.testing.assert_allclose(prediction.mean, mean, rtol=1e-11, atol=1e-14)
+        variance = np.diagonal(posterior.covariance(fitted, cross, test))
+        np.testing.assert_allclose(prediction.variance, variance, rtol=1e-11, atol=1e-15)
+        np.testing.assert_array_equal(prediction.bits, inputs @ targets)
+        np.testing.assert_array_equal(prediction.bits > 0, prediction.mean > 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "permutation", "message"),
+    [
+        ([[1, 0], [0, 0]], [0, 1], "inputs: row 1 is all zeros"),
+        ([[1, 2]], [0, 1], "inputs: hold something else than 0 and 1"),
+        ([[1]], [0], "k: got 1"),
+        ([1, 0], [0, 1], r"inputs: got shape \(2,\)"),
+        ([[1, 0]], [1, 1], r"permutation: got \[1 1\]"),
+        ([[1, 0]], [0, 1, 2], "permutation: got"),
+    ],
+)
+def test_bad_predictions_are_named(inputs, permutation, message):
+    with pytest.raises(ValueError, match=message):
+        permutations.predict(np.array(inputs), np.array(permutation), "ntk")
 
 
 def pairs_by_hand(k, regime):

@@ -294,8 +294,14 @@ def _trained(key, networks, k, parametrisation, width):
     _, bits = _test_set(key, k, 1)
     inputs = jnp.asarray(bits / math.sqrt(2), jnp.float32)
     mesh = jax.make_mesh((jax.device_count(),), ("members",))
-    outputs, residuals = members.map(member, members.keys(key, networks), inputs, mesh=mesh)
-    return outputs, np.asarray(residuals), bits > 0
+    keys = members.keys(key, networks)
+    # Host devices keep a kilobyte of every step until the program ends, hence several programs.
+    parts = [
+        members.map(member, keys[start : start + 1000], inputs, mesh=mesh)
+        for start in range(0, networks, 1000)
+    ]
+    outputs, residuals = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return outputs, residuals, bits > 0
 
 
 def _trained_moments(key, k, parametrisation, width, networks):
@@ -305,7 +311,7 @@ def _trained_moments(key, k, parametrisation, width, networks):
     outputs, residuals, ones = _trained(key, networks, k, parametrisation, width)
     limit = permutations.moments(k, 2, LIMIT[parametrisation])
     kept = residuals < 1e-3  # the others did not learn the training set in time
-    deviation = np.asarray(outputs, float)[kept] - np.where(ones, limit.inside, limit.outside)
+    deviation = outputs[kept].astype(float) - np.where(ones, limit.inside, limit.outside)
     row = {"networks": kept.sum(), "unfinished": (~kept).sum(), "residual": np.median(residuals)}
     centred = (deviation - deviation.mean(axis=0)) * math.sqrt(kept.sum() / (kept.sum() - 1))
     for name, samples in (
@@ -333,7 +339,8 @@ def _trained_protocol(key, k, parametrisation, width, repeats, tests):
         counts, bits = _test_set(key, k, tests)
         return first_passage(lambda i: pool[i], bits, counts, np.array(ACCURACIES[:1]), most)[0]
 
-    sizes = jax.lax.map(lambda pair: once(*pair), (jax.random.split(key, repeats), pools))
+    pairs = (jax.random.split(key, repeats), jnp.asarray(pools))
+    sizes = jax.lax.map(lambda pair: once(*pair), pairs)
     return {"sizes_90": np.asarray(sizes).tolist(), "unfinished": int((residuals >= 1e-3).sum())}
 
 

@@ -83,6 +83,9 @@ def test_weights_average_over_inputs_and_trained_inputs_are_right():
     assert complexity.accuracy(mean, variance, bits, needed, weights=weights) >= 0.99
     assert complexity.accuracy(mean, variance, bits, needed - 1, weights=weights) < 0.99
     assert complexity.members_needed(mean, variance, bits, 0.2, weights=weights) == 1
+    never_asked = np.array([[-1.0, 0.0], mean[1]]), 0.2, bits, 0.9, None, np.array([0.0, 1.0])
+    alone = complexity.members_needed(mean[1], 0.2, bits[1], 0.9)
+    assert complexity.members_needed(*never_asked) == alone
 
 
 def test_without_variance_the_rule_decides():
@@ -127,6 +130,13 @@ def test_bounds_of_one_input_are_exact():
     bounds = complexity.members_needed_bounds(MEAN[:1], 0.3, BITS[:1], 0.999, np.zeros(1))
     exact = complexity.members_needed(MEAN[:1], 0.3, BITS[:1], 0.999)
     assert bounds.lower == bounds.upper == exact
+    easy = complexity.members_needed_bounds(np.ones(1), 0.01, np.ones(1), 0.9, np.zeros(1))
+    assert easy == (1, 1)
+
+
+def test_a_union_past_certainty_is_a_bound_of_zero():
+    bounds = complexity.accuracy_bounds(MEAN, 0.3, BITS, 1, np.full(3, 50.0), 2)
+    assert bounds.lower == 0 < bounds.upper
 
 
 def test_bounds_equal_brute_force_over_all_inputs():

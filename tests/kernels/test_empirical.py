@@ -212,6 +212,18 @@ def test_params_of_several_dtypes(method):
     np.testing.assert_allclose(kernel, empirical.ntk(network, PARAMS, X1), rtol=1e-5)
 
 
+def test_sums_over_leaves_of_few_digits_do_not_stall():
+    """300 leaves of slope one: adding 1 to 256 in bfloat16 leaves 256."""
+
+    def apply(params, inputs):
+        return inputs[:, 0] * sum(params)
+
+    params, one = [jnp.zeros((), jnp.bfloat16)] * 300, jnp.ones((1, 1), jnp.bfloat16)
+    kernel = empirical.ntk(apply, params, one, method="jacobian")
+    assert kernel == 300
+    assert kernel.dtype == jnp.bfloat16
+
+
 def test_mean_over_networks_is_the_infinite_kernel():
     # With one hidden layer it is unbiased at every width, so small networks will do.
     members = relu_members(jax.random.key(12), 20_000, 4)
@@ -250,6 +262,8 @@ def test_bad_arguments_are_named():
             ntk(network, PARAMS | {"extra": leaf}, X1)
     with pytest.raises(ValueError, match=r"x2 must match x1 .* float64\[3\], got float64\[2\]"):
         ntk(network, PARAMS, X1, X2[:, :2])
+    with pytest.raises(ValueError, match=r"x2 must match x1 .* float64\[3\], got float32\[3\]"):
+        ntk(network, PARAMS, X1, X2.astype(jnp.float32))
     with pytest.raises(ValueError, match=r"must return an array \[4, ...\] for x1, got \(\)"):
         ntk(lambda params, inputs: jnp.sum(network(params, inputs)), PARAMS, X1)
     with pytest.raises(ValueError, match=r"must return an array \[4, ...\] for x1, got tuple"):

@@ -376,6 +376,12 @@ def test_singular_kernel_has_finite_times_only():
     assert np.isfinite(gradient_flow.mean(ridged, cross)).all()
 
 
+def test_small_eigenvalues_that_rounding_resolves_are_learned_in_the_end():
+    kernel = np.diag([1.0, 5e-15])  # twice the resolution
+    flow = gradient_flow.fit(kernel, np.ones(2))
+    np.testing.assert_allclose(gradient_flow.mean(flow, kernel), 1, rtol=1e-12)
+
+
 def test_a_kernel_of_zeros_learns_nothing_it_can_show():
     flow = gradient_flow.fit(np.zeros((3, 3)), np.ones(3))
     np.testing.assert_array_equal(gradient_flow.mean(flow, np.zeros((2, 3)), 5.0), 0)

@@ -206,6 +206,12 @@ def of_ntk(array):
             ValueError,
             "kernel.ntk: not symmetric",
         ),
+        (
+            (of_ntk([[1.0, 0.5], [0.5 + 1e-9, 1.0]]), jnp.ones(2)),
+            {"regime": "ntk"},
+            ValueError,
+            "kernel.ntk: not symmetric",
+        ),
         ((of_ntk(np.diag([1, np.nan])), jnp.ones(2)), {"regime": "ntk"}, ValueError, "kernel.ntk"),
         ((Kernel(jnp.eye(2), jnp.eye(3)), jnp.ones(3)), {"regime": "ntk"}, ValueError, "nngp"),
     ],

@@ -76,6 +76,20 @@ def test_bad_input_is_named(change, message, key):
         first_passage(drawn(key), BITS, **arguments)
 
 
-def test_gives_up():
-    hopeless = first_passage(lambda i: -jnp.ones((1, 1)), [[1]], [1], [1.0], 5)
-    assert hopeless == -1
+@pytest.mark.parametrize(("most", "found"), [(4, -1), (5, 5)])
+def test_gives_up(most, found):
+    """The sum is 4, 3, 2, 1, 0: right with five networks, since a mean of 0 says 0."""
+
+    def network(i):
+        return jnp.where(i == 0, 4.0, -1.0).reshape(1, 1)
+
+    assert first_passage(network, [[0]], [1], [1.0], most) == found
+
+
+@pytest.mark.parametrize(("accuracy", "right"), [(0.9, 900), (0.07, 70), (0.9009, 901)])
+def test_an_accuracy_is_a_whole_number_of_inputs(accuracy, right):
+    """As many as the accuracy says are enough, and one less is not; 0.07 * 1000 > 70 in doubles."""
+    outputs = jnp.array([[1.0], [-1.0]])
+    for first, found in ((right, 1), (right - 1, -1)):
+        counts = [first, 1000 - first]
+        assert first_passage(lambda i: outputs, [[1], [1]], counts, [accuracy], 1) == found

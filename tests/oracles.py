@@ -66,6 +66,20 @@ def _sin(q1, q2, c):
     return decay * mpmath.sinh(c), decay * mpmath.cosh(c)
 
 
+def _linear(q1, q2, c):
+    return c, mpmath.mpf(1)
+
+
+def _gelu(q1, q2, c):
+    """By Stein's lemma, in q1, q2 and c alone; quadrature confirms it in test_dual."""
+    norm = (1 + q1) * (1 + q2)
+    delta = norm - c * c
+    both = mpmath.mpf(1) / 4 + mpmath.asin(c / mpmath.sqrt(norm)) / (2 * mpmath.pi)
+    density = 1 / (2 * mpmath.pi * mpmath.sqrt(delta))
+    value = c * both + density * (q1 * q2 + c * c * (1 - q1 * q2) / norm)
+    return value, both + c * density * (1 / (1 + q1) + 1 / (1 + q2) + 1 / delta)
+
+
 def _normalised_square(q1, q2, c):
     return (q1 * q2 + 2 * c**2) / 3, 4 * c / 3
 
@@ -80,6 +94,8 @@ HIGH_PRECISION = {
     "abs": _relu_family(1, -1),
     "erf": _erf,
     "sin": _sin,
+    "linear": _linear,
+    "gelu": _gelu,
     "normalised_2": _normalised_square,
     "normalised_3": _normalised_cube,
 }

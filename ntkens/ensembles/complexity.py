@@ -64,7 +64,7 @@ def accuracy(
             variance, count or weight, or weights that do not sum to 1.
     """
     check_float64("complexity.accuracy")
-    _check_members(members)
+    _check_number("members", members)
     return 1 - _failure(_inputs(mean, variance, bits, counts, weights), members)
 
 
@@ -132,7 +132,8 @@ def accuracy_bounds(
         ValueError: as for `accuracy`.
     """
     check_float64("complexity.accuracy_bounds")
-    _check_members(members)
+    _check_number("members", members)
+    _check_number("outputs", outputs)
     marginals = _marginals(mean, variance, bits, log_counts)
     lower, upper = (failure(marginals, outputs, members) for failure in (_union, _hardest))
     return Bounds(1 - lower, 1 - upper)
@@ -153,6 +154,7 @@ def members_needed_bounds(
     """
     check_float64("complexity.members_needed_bounds")
     _check_accuracy(accuracy)
+    _check_number("outputs", outputs)
     marginals = _marginals(mean, variance, bits, log_counts)
     if is_concrete(marginals) and (wrong := np.asarray(marginals[0]) <= 0).any():
         raise ValueError(
@@ -181,13 +183,22 @@ def critical_members(
         bits: what is right, 0 or 1.
 
     Raises:
-        ValueError: a mean on the wrong side of 0, or at 0.
+        ValueError: shapes that do not fit, NaN, bits other than 0 and 1, or a mean on the wrong
+            side of 0, or at 0.
     """
+    mean, deviations = jnp.asarray(mean), jnp.asarray(deviations)
+    if mean.ndim != 1 or jnp.shape(bits) != mean.shape or deviations.shape[-1:] != mean.shape:
+        raise ValueError(
+            f"mean: got shape {mean.shape}, bits {jnp.shape(bits)}, deviations "
+            f"{deviations.shape}; want [inputs], [inputs] and [..., inputs]"
+        )
+    check_finite("mean", mean)
+    check_finite("deviations", deviations)
+    _check_bits(bits)
     sign = jnp.where(jnp.asarray(bits) > 0, 1.0, -1.0)
-    signed = sign * jnp.asarray(mean)
+    signed = sign * mean
     if is_concrete(signed) and (wrong := np.asarray(signed) <= 0).any():
         raise ValueError(f"mean: on the wrong side of 0, or at 0, at {_first(wrong)[0]}")
-    deviations = jnp.asarray(deviations)
     ratio = jnp.expand_dims(sign / signed, tuple(range(deviations.ndim - 1)))
     return jnp.max(jnp.maximum(-deviations * ratio, 0), axis=-1) ** 2
 
@@ -254,8 +265,7 @@ def _margins(mean, variance, bits):
     """Signed mean over standard deviation; without variance, infinite on the side that is said."""
     for name, value in (("mean", mean), ("variance", variance), ("bits", bits)):
         check_finite(name, value)
-    if is_concrete(bits) and not np.isin(np.asarray(bits), (0, 1)).all():
-        raise ValueError(f"bits: got {bits}; every bit is 0 or 1")
+    _check_bits(bits)
     if is_concrete(variance) and np.any(np.asarray(variance) < 0):
         raise ValueError(f"variance: got {np.min(variance)}; it is at least 0")
     ones = jnp.asarray(bits) > 0
@@ -300,8 +310,8 @@ def _marginals(mean, variance, bits, log_counts):
     mean, log_counts = jnp.asarray(mean, float), jnp.asarray(log_counts, float)
     variance = jnp.broadcast_to(jnp.asarray(variance, float), mean.shape)
     check_finite("log_counts", log_counts)
-    if mean.ndim != 1:
-        raise ValueError(f"mean: got shape {mean.shape}, wants [entries]")
+    if mean.ndim != 1 or not mean.size:
+        raise ValueError(f"mean: got shape {mean.shape}, wants [entries], at least one")
     for name, value in (("bits", bits), ("log_counts", log_counts)):
         if jnp.shape(value) != mean.shape:
             raise ValueError(
@@ -310,13 +320,19 @@ def _marginals(mean, variance, bits, log_counts):
     return _margins(mean, variance, bits), log_counts
 
 
-def _check_members(members):
-    if is_concrete(members) and np.any(np.asarray(members) < 1):
-        raise ValueError(f"members: got {members}; an ensemble has at least 1")
+def _check_number(name, value):
+    """One number of at least 1."""
+    if jnp.ndim(value) or (is_concrete(value) and not np.asarray(value) >= 1):
+        raise ValueError(f"{name}: got {value}; it is one number of at least 1, vmap over several")
+
+
+def _check_bits(bits):
+    if is_concrete(bits) and not np.isin(np.asarray(bits), (0, 1)).all():
+        raise ValueError(f"bits: got {bits}; every bit is 0 or 1")
 
 
 def _check_accuracy(accuracy):
-    if is_concrete(accuracy) and not 0 < float(accuracy) < 1:
+    if jnp.ndim(accuracy) or (is_concrete(accuracy) and not 0 < float(accuracy) < 1):
         raise ValueError(f"accuracy: got {accuracy}; want a probability between 0 and 1")
 
 

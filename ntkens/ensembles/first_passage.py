@@ -36,13 +36,22 @@ def first_passage(
         Sizes, and -1 where `most` networks did not reach the accuracy.
 
     Raises:
-        ValueError: most < 1, an accuracy outside (0, 1], or an empty test set.
+        ValueError: most < 1, an accuracy outside (0, 1], shapes that do not fit, a negative count,
+            or an empty test set.
     """
     if most < 1:
         raise ValueError(f"most: got {most}; an ensemble has at least 1 network")
     accuracies, counts, ones = jnp.asarray(accuracies), jnp.asarray(counts), jnp.asarray(bits) > 0
     if is_concrete(accuracies) and not np.all((accuracies > 0) & (accuracies <= 1)):
         raise ValueError(f"accuracies: got {accuracies}; each is a share above 0, at most 1")
+    shape = jax.eval_shape(network, jnp.asarray(0))
+    if ones.ndim != 2 or ones.shape != shape.shape or counts.shape != ones.shape[:1]:
+        raise ValueError(
+            f"bits: got shape {ones.shape}, counts {counts.shape}, outputs of network "
+            f"{shape.shape}; want [inputs, outputs], [inputs] and [inputs, outputs]"
+        )
+    if is_concrete(counts) and np.any(np.asarray(counts) < 0):
+        raise ValueError(f"counts: got {counts}; a multiplicity is at least 0")
     if is_concrete(counts) and not np.any(np.asarray(counts) > 0):
         raise ValueError("counts: the test set is empty")
     tests = counts.sum()
@@ -59,6 +68,5 @@ def first_passage(
         members, _, passed = state
         return (members < most) & jnp.any(passed < 0)
 
-    shape = jax.eval_shape(network, jnp.asarray(0))
     start = (jnp.asarray(0), jnp.zeros(shape.shape, shape.dtype), jnp.full(wanted.shape, -1))
     return jax.lax.while_loop(unfinished, grow, start)[2]

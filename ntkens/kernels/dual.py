@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 Moment = Callable[..., Array]
@@ -48,7 +49,7 @@ def from_moments(covariance: Moment, derivative: Moment, gap: Moment | None = No
     def subtracted_gap(variance1, variance2, moment, gap=None):
         power1 = covariance(variance1, variance1, variance1, jnp.zeros_like(variance1))
         power2 = covariance(variance2, variance2, variance2, jnp.zeros_like(variance2))
-        difference = root(power1 * power2) - magnitude(
+        difference = _mean(power1, power2) - magnitude(
             covariance(variance1, variance2, moment, gap)
         )
         return jnp.where(difference < 0, 0, difference)  # Cauchy-Schwarz: below zero is rounding
@@ -105,8 +106,8 @@ def erf() -> Dual:
     """
 
     def spread(variance1, variance2, covariance, gap):
-        determinant = _determinant(variance1, variance2, covariance, gap)
-        return jnp.sqrt(1 + 2 * variance1 + 2 * variance2 + 4 * determinant)
+        scale, gap = _scale_and_gap(variance1, variance2, covariance, gap)
+        return _norm_and_spread(2 * variance1, 2 * variance2, 2 * scale, 2 * gap)[1]
 
     def covariance_(variance1, variance2, covariance, gap=None):
         cosine = spread(variance1, variance2, covariance, gap)
@@ -119,22 +120,23 @@ def erf() -> Dual:
 
 
 def sin() -> Dual:
-    """sin(x): E[phi phi] = exp(-(q1 + q2)/2) sinh(c), E[phi' phi'] = exp(-(q1 + q2)/2) cosh(c)."""
+    """sin(x): E[phi phi] = exp(-(q1 + q2)/2) sinh(c), E[phi' phi'] = exp(-(q1 + q2)/2) cosh(c).
+
+    (q1 + q2)/2 - |c| = (sqrt q1 - sqrt q2)^2 / 2 + g, and so no exponent is ever above zero.
+    """
+
+    def decay(variance1, variance2, covariance, gap):
+        _, gap = _scale_and_gap(variance1, variance2, covariance, gap)
+        return jnp.exp(-((root(variance1) - root(variance2)) ** 2) / 2 - gap) / 2
 
     def covariance_(variance1, variance2, covariance, gap=None):
-        mean = (variance1 + variance2) / 2
-        # Two branches keep sinh relative near zero and the exponent below zero at any variance.
-        positive = jnp.where(covariance >= 0, covariance, 0)
-        negative = jnp.where(covariance >= 0, 0, covariance)
-        return jnp.where(
-            covariance >= 0,
-            -jnp.exp(positive - mean) * jnp.expm1(-2 * positive) / 2,
-            jnp.exp(-negative - mean) * jnp.expm1(2 * negative) / 2,
-        )
+        growth = -jnp.expm1(-2 * magnitude(covariance))
+        growth = jnp.where(covariance >= 0, growth, -growth)
+        return decay(variance1, variance2, covariance, gap) * growth
 
     def derivative(variance1, variance2, covariance, gap=None):
-        mean = (variance1 + variance2) / 2
-        return (jnp.exp(covariance - mean) + jnp.exp(-covariance - mean)) / 2
+        growth = 1 + jnp.exp(-2 * magnitude(covariance))
+        return decay(variance1, variance2, covariance, gap) * growth
 
     return from_moments(covariance_, derivative)
 
@@ -142,35 +144,32 @@ def sin() -> Dual:
 def gelu() -> Dual:
     """x Phi(x), with Phi the standard normal distribution function (the exact GELU).
 
-    With D = 1 / (2 pi sqrt(delta)), delta = (1 + q1)(1 + q2) - c^2 and
-    P = E[Phi(u) Phi(v)] = 1/4 + arcsin(c / sqrt((1 + q1)(1 + q2))) / 2 pi, Stein's lemma gives
-    E[phi phi] = c P + D [q1 q2 + c^2 (1 - q1 q2) / ((1 + q1)(1 + q2))] and
-    E[phi' phi'] = P + c D [1/(1 + q1) + 1/(1 + q2) + 1/delta].
+    With N^2 = (1 + q1)(1 + q2), S^2 = N^2 - c^2 and
+    P = E[Phi(u) Phi(v)] = 1/4 + arcsin(c / N) / 2 pi, Stein's lemma gives
+    E[phi phi] = c P + [(c/N)^2 / S + S q1 q2 / N^2] / 2 pi and
+    E[phi' phi'] = P + c [1/(1 + q1) + 1/(1 + q2) + 1/S^2] / (2 pi S).
     """
 
-    def parts(variance1, variance2, covariance, gap):
-        delta = 1 + variance1 + variance2 + _determinant(variance1, variance2, covariance, gap)
-        density = 1 / (2 * math.pi * jnp.sqrt(delta))
-        quadrant = 0.25 + jnp.arctan2(covariance, jnp.sqrt(delta)) / (2 * math.pi)
-        return delta, density, quadrant
-
     def covariance_(variance1, variance2, covariance, gap=None):
-        _, density, quadrant = parts(variance1, variance2, covariance, gap)
-        product = variance1 * variance2
-        ratio = covariance**2 * (1 - product) / ((1 + variance1) * (1 + variance2))
-        return covariance * quadrant + density * (product + ratio)
+        scale, gap = _scale_and_gap(variance1, variance2, covariance, gap)
+        norm, spread = _norm_and_spread(variance1, variance2, scale, gap)
+        quadrant = 0.25 + jnp.arctan2(covariance, spread) / (2 * math.pi)
+        bend = (covariance / norm) ** 2 / spread + spread * (scale / norm) ** 2
+        return covariance * quadrant + bend / (2 * math.pi)
 
     def derivative(variance1, variance2, covariance, gap=None):
-        delta, density, quadrant = parts(variance1, variance2, covariance, gap)
-        inverses = 1 / (1 + variance1) + 1 / (1 + variance2) + 1 / delta
-        return quadrant + covariance * density * inverses
+        scale, gap = _scale_and_gap(variance1, variance2, covariance, gap)
+        _, spread = _norm_and_spread(variance1, variance2, scale, gap)
+        quadrant = 0.25 + jnp.arctan2(covariance, spread) / (2 * math.pi)
+        inverses = 1 / (1 + variance1) + 1 / (1 + variance2) + 1 / spread**2
+        return quadrant + covariance / spread * inverses / (2 * math.pi)
 
     return from_moments(covariance_, derivative)
 
 
 def monomial(degree: int) -> Dual:
     """x^p: E[u^p v^p] = sum_j j! C(p, j)^2 ((p-j-1)!!)^2 (q1 q2)^((p-j)/2) c^j, p - j even."""
-    if degree != int(degree) or degree < 1:
+    if not isinstance(degree, int | np.integer) or degree < 1:
         raise ValueError(f"degree: got {degree}; a monomial has an integer degree of at least 1")
 
     def moment(degree, variance1, variance2, covariance):
@@ -228,19 +227,31 @@ def _piecewise_linear(above: float, below: float) -> Dual:
     return from_moments(covariance_, derivative, gap_)
 
 
-def _determinant(variance1, variance2, covariance, gap):
-    """q1 q2 - c^2 >= 0, from the gap."""
-    scale = root(variance1 * variance2)
-    if gap is None:
-        gap = scale - magnitude(covariance)
-    return gap * (2 * scale - gap)
+def _mean(variance1, variance2):
+    """sqrt(q1 q2), the geometric mean: q1 exactly where they are equal, and without the product,
+    which leaves the range of float32 at variances of 1e19 and 1e-19.
+    """
+    larger = jnp.maximum(variance1, variance2)
+    smaller = jnp.minimum(variance1, variance2)
+    return larger * root(smaller / jnp.where(larger > 0, larger, 1))
+
+
+def _scale_and_gap(variance1, variance2, covariance, gap):
+    """sqrt(q1 q2), and the gap, by subtraction if it is not known better."""
+    scale = _mean(variance1, variance2)
+    return scale, scale - magnitude(covariance) if gap is None else gap
+
+
+def _norm_and_spread(variance1, variance2, scale, gap):
+    """N = sqrt((1 + q1)(1 + q2)) and sqrt(N^2 - c^2), whose squares may overflow."""
+    norm = _mean(1 + variance1, 1 + variance2)
+    square = (1 + variance1 + variance2) / norm + gap * ((2 * scale - gap) / norm)  # over N
+    return norm, jnp.sqrt(norm) * jnp.sqrt(square)
 
 
 def _versine(variance1, variance2, covariance, gap):
     """sqrt(q1 q2) and 1 - cos psi, psi in [0, pi/2] the acute angle; 0 where a variance is 0."""
-    scale = root(variance1 * variance2)
-    if gap is None:
-        gap = scale - magnitude(covariance)
+    scale, gap = _scale_and_gap(variance1, variance2, covariance, gap)
     versine = jnp.where(scale > 0, gap / jnp.where(scale > 0, scale, 1), 0)
     return scale, jnp.where(versine < 0, 0, versine)  # below zero is rounding
 

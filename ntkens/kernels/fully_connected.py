@@ -54,7 +54,7 @@ def kernel_fn(dual: Dual, depth: int, w_std: float = 1.0, b_std: float = 0.0) ->
             width, or hold NaN or infinities.
         TypeError: inputs are not floating point.
     """
-    if depth != int(depth) or depth < 0:
+    if not isinstance(depth, int | np.integer) or depth < 0:
         raise ValueError(f"depth: got {depth}; hidden layers are counted 0, 1, 2, ...")
     for name, value in (("w_std", w_std), ("b_std", b_std)):
         if is_concrete(value) and not 0 <= float(value) < np.inf:
@@ -146,17 +146,18 @@ def _affine(pairs: Pairs, w_std, b_std) -> Pairs:
 
     The bias is one more coordinate that all vectors share. With b = b_std^2 and m = sqrt(q1 q2)
     the determinant q1 q2 - c^2 grows by b [(sqrt q1 - sqrt q2)^2 + 2 (m - c)], a sum of positive
-    terms, and the gap is the determinant over m + |c|.
+    terms, and the gap is the determinant over m + |c|, divided before the products: they would
+    leave the range of float32 at variances of 1e19 and 1e-19, which is depth 63 of a ReLU.
     """
     weight, bias = w_std**2, b_std**2
     variance1, variance2, covariance, gap = (weight * moment for moment in pairs)
     scale = root(variance1) * root(variance2)
     below = jnp.where(covariance >= 0, gap, 2 * scale - gap)  # m - c
     spread = (root(variance1) - root(variance2)) ** 2
-    determinant = gap * (2 * scale - gap) + bias * (spread + 2 * below)
     variance1, variance2, covariance = variance1 + bias, variance2 + bias, covariance + bias
     total = root(variance1) * root(variance2) + magnitude(covariance)
-    gap = jnp.where(total > 0, determinant / jnp.where(total > 0, total, 1), 0)
+    total = jnp.where(total > 0, total, 1)
+    gap = gap * ((2 * scale - gap) / total) + bias * ((spread + 2 * below) / total)
     return Pairs(variance1, variance2, covariance, gap)
 
 
@@ -177,8 +178,14 @@ def _symmetric(matrix):
 def _checked_inputs(name: str, x: Array) -> Array:
     check_finite(name, x)
     x = jnp.asarray(x)
-    if x.ndim != 2:
+    if x.ndim != 2 or not x.shape[1]:
         raise ValueError(f"{name}: got shape {x.shape}; want a matrix [examples, width]")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"{name}: got dtype {x.dtype}; want floating point, say x.astype(float)")
+    largest = float(jnp.finfo(x.dtype).max / x.shape[1]) ** 0.5
+    if is_concrete(x) and np.max(np.abs(np.asarray(x)), initial=0) > largest:
+        raise ValueError(
+            f"{name}: holds numbers above {largest:.1e}, whose squares may overflow {x.dtype}; "
+            "scale the inputs, or give them in a wider dtype"
+        )
     return x

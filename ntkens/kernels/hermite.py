@@ -54,11 +54,11 @@ def coefficients(
             activation is not elementwise; or it has a kink that is not named.
         TypeError: the activation computes in less than float64.
     """
-    if degree != int(degree) or degree < 0:
+    if not isinstance(degree, int | np.integer) or degree < 0:
         raise ValueError(f"degree: got {degree}; a degree is an integer of at least 0")
     if not np.isfinite(np.asarray(kinks, np.float64)).all():
         raise ValueError(f"kinks: got {kinks}, wants finite numbers")
-    fine, coarse = (_project(activation, int(degree), kinks, nodes) for nodes in (40, 32))
+    fine, coarse = (_project(activation, degree, kinks, nodes) for nodes in (40, 32))
     error = np.max(np.abs(fine - coarse)) / np.max(np.abs(fine), initial=1e-300)
     if error > 1e-11:
         raise ValueError(
@@ -175,9 +175,9 @@ def _project(activation, degree, kinks, nodes):
             "digits; write it in NumPy, or turn on x64: "
             'jax.config.update("jax_enable_x64", True)'
         )
-    if values.shape != z.shape or not np.isfinite(values).all():
+    if values.shape != z.shape or np.iscomplexobj(values) or not np.isfinite(values).all():
         raise ValueError(
-            f"activation: wants finite numbers of the shape of its inputs, {z.shape}, on "
+            f"activation: wants finite real numbers of the shape of its inputs, {z.shape}, on "
             f"|z| <= {REACH:g}; got shape {values.shape}, {np.isnan(values).sum()} NaN, "
             f"{np.isinf(values).sum()} infinite"
         )

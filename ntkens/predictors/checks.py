@@ -12,11 +12,18 @@ def check_shape(name, array, shape):
         raise ValueError(f"{name}: got shape {jnp.shape(array)}, wants {tuple(shape)}")
 
 
+def check_real(name, array):
+    """A `TypeError` that names the argument if it is complex: a cast would drop half of it."""
+    if jnp.iscomplexobj(array):
+        raise TypeError(f"{name}: got complex numbers, wants real ones")
+
+
 def checked_training_set(name, kernel, targets, ridge):
     """The train kernel, targets and ridge as arrays of one dtype, or the error that names one."""
     kernel, ridge = jnp.asarray(kernel), jnp.asarray(ridge)
-    if not jnp.issubdtype(kernel.dtype, jnp.floating):
-        raise TypeError(f"{name}: got dtype {kernel.dtype}, wants floating point")
+    if kernel.dtype not in (jnp.float32, jnp.float64):  # what LAPACK factorises
+        raise TypeError(f"{name}: got dtype {kernel.dtype}, wants floating point, 32 or 64 bits")
+    check_real("targets", targets)
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1] or not kernel.size:
         raise ValueError(
             f"{name}: got shape {kernel.shape}, wants [n n]: one array, of the training inputs"
@@ -45,6 +52,7 @@ def checked_training_set(name, kernel, targets, ridge):
 
 def checked_cross(name, cross, targets, rows=None):
     """A test-train kernel as an array [m n] with as many columns as there are targets."""
+    check_real(name, cross)
     cross = jnp.asarray(cross)
     if rows is None:
         rows = len(cross) if cross.ndim else 1

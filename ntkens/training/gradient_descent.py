@@ -58,8 +58,12 @@ def train(
         steps: how many.
 
     Raises:
+        TypeError: params with leaves that are not floating point.
         ValueError: targets in another shape; a learning rate or steps out of range.
     """
+    for leaf in jax.tree.leaves(params):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise TypeError(f"params: got a leaf of {jnp.result_type(leaf)}, wants floating point")
     result = jax.eval_shape(outputs, params)
     if jnp.shape(targets) != result.shape:
         raise ValueError(

@@ -211,6 +211,19 @@ def test_bad_input_is_named(change, message):
 def test_bad_members_weights_and_marginals_are_named():
     with pytest.raises(ValueError, match="members: got 0"):
         complexity.accuracy(MEAN, 0.3, BITS, 0)
+    for several in (np.nan, np.array([1, 2])):
+        with pytest.raises(ValueError, match="members: got"):
+            complexity.accuracy(MEAN, 0.3, BITS, several)
+    with pytest.raises(ValueError, match="outputs: got -1"):
+        complexity.accuracy_bounds(MEAN, 0.3, BITS, 3, np.zeros(3), -1)
+    for mean, deviations, bits, named in (
+        (MEAN[:2], np.zeros((4, 1)), BITS[:2], "mean: got shape"),
+        (MEAN[:2], np.zeros(2), BITS[:1], "mean: got shape"),
+        (MEAN[:2], np.array([np.nan, 0.0]), BITS[:2], "deviations: holds NaN"),
+        (MEAN[:2], np.zeros(2), 2 * BITS[:2], "bits: got"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            complexity.critical_members(mean, deviations, bits)
     with pytest.raises(ValueError, match=r"weights: sum to 0\.5"):
         complexity.accuracy(MEAN[None], 0.3, BITS[None], 3, weights=np.array([0.5]))
     with pytest.raises(ValueError, match="log_counts: got shape"):

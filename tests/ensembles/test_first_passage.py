@@ -68,12 +68,20 @@ def test_first_passage_comes_before_the_fixed_size(key):
         ({"most": 0}, "most: got 0"),
         ({"accuracies": np.array([1.5])}, "accuracies: got"),
         ({"counts": np.array([0, 0])}, "counts: the test set is empty"),
+        ({"counts": np.array([-1, 2])}, "counts: got"),
+        ({"counts": np.array([1])}, r"bits: got shape \(2, 2\), counts \(1,\)"),
+        ({"bits": np.ones((1, 1))}, r"bits: got shape \(1, 1\)"),
     ],
 )
 def test_bad_input_is_named(change, message, key):
-    arguments = {"counts": np.array([1, 1]), "accuracies": np.array([0.5]), "most": 3} | change
+    arguments = {
+        "bits": BITS,
+        "counts": np.array([1, 1]),
+        "accuracies": np.array([0.5]),
+        "most": 3,
+    } | change
     with pytest.raises(ValueError, match=message):
-        first_passage(drawn(key), BITS, **arguments)
+        first_passage(drawn(key), **arguments)
 
 
 @pytest.mark.parametrize(("most", "found"), [(4, -1), (5, 5)])

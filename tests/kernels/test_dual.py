@@ -97,6 +97,24 @@ def test_cosine_map_and_normalised(name):
     np.testing.assert_allclose(it.cosine(one), 1, rtol=1e-12)
     np.testing.assert_allclose(it.cosine(rho), it.covariance(one, one, rho), rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(it.cosine(rho), ACTIVATIONS[name][0].cosine(rho), rtol=1e-15)
+    plain = ACTIVATIONS[name][0]
+    power = plain.covariance(*[jnp.ones(())] * 3)
+    for scaled, moment in ((it.derivative, plain.derivative), (it.gap, plain.gap)):
+        np.testing.assert_allclose(scaled(one, one, rho), moment(one, one, rho) / power, rtol=1e-12)
+
+
+@EVERY
+def test_a_covariance_past_its_bound_by_rounding_is_at_its_bound(name):
+    one, past = jnp.ones(()), jnp.asarray(np.nextafter(1, 2))
+    for covariance in (past, -past):
+        assert ACTIVATIONS[name][0].gap(one, one, covariance) >= 0  # NaN is not
+        assert jnp.isfinite(ACTIVATIONS[name][0].derivative(one, one, covariance))
+
+
+def test_the_slope_of_a_leaky_relu_is_a_hundredth():
+    """E[phi'(Z)^2] = (1 + slope^2) / 2, and 0.01 is the slope of `jax.nn.leaky_relu`."""
+    one = jnp.ones(())
+    np.testing.assert_allclose(dual.leaky_relu().derivative(one, one, one), 0.50005, rtol=1e-14)
 
 
 @EVERY
@@ -138,8 +156,22 @@ def test_sine_at_large_variances_does_not_overflow():
     np.testing.assert_allclose(dual.sin().covariance(q, q, -c), -np.exp(-1.0) / 2, rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["relu", "erf", "gelu"])
+@pytest.mark.parametrize("scale", [1e-180, 1e180])
+def test_variances_whose_product_leaves_the_range(name, scale):
+    """Homogeneous to leading order: as at a smaller scale where the product is in range."""
+    it = ACTIVATIONS[name][0]
+    near = scale**0.5
+    power = 0 if (name, scale > 1) == ("erf", True) else 1
+    far, closer = (it.covariance(*map(jnp.asarray, (2 * q, q, -q))) for q in (scale, near))
+    np.testing.assert_allclose(far / scale**power, closer / near**power, rtol=1e-12)
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match="degree: got 0"):
         dual.monomial(0)
+    for degree in (2.0, np.nan):
+        with pytest.raises(ValueError, match="degree: got"):
+            dual.monomial(degree)
     with pytest.raises(ValueError, match=r"E\[phi\(Z\)\^2\] is 0"):
         dual.normalised(dual.from_moments(lambda q1, q2, c, g=None: 0 * c, lambda *_: 0.0))

@@ -252,6 +252,8 @@ def test_activation_has_its_dual_by_monte_carlo(key):
     [
         (jnp.sin, -1, (), "degree: got -1"),
         (jnp.sin, 1.5, (), "degree: got 1.5"),
+        (jnp.sin, np.nan, (), "degree: got nan"),
+        (lambda z: 1j * z, 2, (), "activation: wants finite real"),
         (jnp.sin, 2, (np.nan,), "kinks: got"),
         (lambda z: np.maximum(z - 0.3, 0), 2, (0.0,), "kinks: got .*name every point"),
         (lambda z: np.where(z > 1, np.inf, z), 2, (), r"activation: .* infinite"),

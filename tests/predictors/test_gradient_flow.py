@@ -400,6 +400,8 @@ KERNEL, TARGETS = np.eye(3) + 0.5, np.ones(3)
         (np.zeros((0, 0)), np.ones(0), 0.0, ValueError, "kernel: got shape"),
         (np.eye(2, dtype=int), np.ones(2), 0.0, TypeError, "kernel: got dtype int"),
         (KERNEL, np.ones(4), 0.0, ValueError, r"targets: got shape \(4,\), wants \(3"),
+        (np.eye(2, dtype=np.float16), np.ones(2), 0.0, TypeError, "kernel: got dtype float16"),
+        (KERNEL, TARGETS * 1j, 0.0, TypeError, "targets: got complex"),
         (KERNEL, 1.0, 0.0, ValueError, "targets: got shape"),
         (KERNEL, np.array([0, np.inf, 0]), 0.0, ValueError, "targets: holds NaN"),
         (KERNEL, TARGETS, -1.0, ValueError, "ridge: got -1"),
@@ -417,6 +419,7 @@ def test_fit_names_what_is_wrong(kernel, targets, ridge, error, message):
     [
         (np.ones((2, 4)), 1.0, ValueError, r"cross: got shape \(2, 4\), wants \(2, 3\)"),
         (np.ones(3), 1.0, ValueError, "cross: got shape"),
+        (np.ones((2, 3)) * 1j, 1.0, TypeError, "cross: got complex"),
         (np.full((2, 3), np.nan), 1.0, ValueError, "cross: holds NaN"),
         (np.ones((2, 3)), -1.0, ValueError, "time: got -1"),
         (np.ones((2, 3)), np.nan, ValueError, "time: got nan"),

@@ -101,6 +101,11 @@ def test_dtype_follows_the_params(key):
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
 
 
+def test_params_that_cannot_be_trained_are_named():
+    with pytest.raises(TypeError, match="params: got a leaf of int"):
+        gradient_descent.train(lambda p: p * jnp.ones(2), jnp.asarray(1), np.ones(2), 0.1, steps=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -94,10 +94,12 @@ def test_gives_up(most, found):
     assert first_passage(network, [[0]], [1], [1.0], most) == found
 
 
-@pytest.mark.parametrize(("accuracy", "right"), [(0.9, 900), (0.07, 70), (0.9009, 901)])
-def test_an_accuracy_is_a_whole_number_of_inputs(accuracy, right):
-    """As many as the accuracy says are enough, and one less is not; 0.07 * 1000 > 70 in doubles."""
+@pytest.mark.parametrize(
+    ("accuracy", "tests", "right"), [(0.9, 1000, 900), (0.9009, 1000, 901), (0.07, 100, 7)]
+)
+def test_an_accuracy_is_a_whole_number_of_inputs(accuracy, tests, right):
+    """As many as the accuracy says are enough, and one less is not; 0.07 * 100 > 7 in doubles."""
     outputs = jnp.array([[1.0], [-1.0]])
     for first, found in ((right, 1), (right - 1, -1)):
-        counts = [first, 1000 - first]
+        counts = [first, tests - first]
         assert first_passage(lambda i: outputs, [[1], [1]], counts, [accuracy], 1) == found

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.special import erf, ndtr
 
@@ -65,6 +65,7 @@ def test_moments_equal_quadrature(name, variance1, variance2, cosine):
 
 @EVERY
 @given(variances=st.tuples(st.floats(0.05, 8), st.floats(0.05, 8)), cosine=st.floats(-0.999, 0.999))
+@example(variances=(1.0, 2.0), cosine=0.0)
 def test_the_derivative_moment_is_the_slope_in_the_covariance(name, variances, cosine):
     """Price's theorem: d/dc E[phi(u) phi(v)] = E[phi'(u) phi'(v)]."""
     it = ACTIVATIONS[name][0]

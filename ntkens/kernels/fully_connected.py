@@ -72,7 +72,7 @@ def kernel_fn(dual: Dual, depth: int, w_std: float = 1.0, b_std: float = 0.0) ->
         start = (pairs, pairs.covariance)
         (pairs, ntk), _ = jax.lax.scan(layer, start, length=depth)
         if x2 is None:
-            return Kernel(_symmetric(pairs.covariance), _symmetric(ntk))
+            return Kernel(*_symmetric(pairs.covariance, ntk))
         return Kernel(pairs.covariance, ntk)
 
     def checked(x1: Float[Array, "n d"], x2: Float[Array, "m d"] | None = None) -> Kernel:
@@ -97,9 +97,7 @@ def _input_pairs(x1: Array, x2: Array | None) -> Pairs:
     cosine = jnp.matmul(unit1, unit2.T, precision="highest")
     if x2 is None:
         identical = jnp.eye(len(x1), dtype=bool)
-        versine = jnp.where(
-            identical, 0, _near_versine(unit1, unit2, _symmetric(cosine), identical)
-        )
+        versine = jnp.where(identical, 0, _near_versine(unit1, unit2, cosine, identical))
     else:
         versine = _near_versine(unit1, unit2, cosine, jnp.zeros(cosine.shape, bool))
     variance1, variance2 = square1[:, None] / width, square2[None, :] / width
@@ -167,12 +165,13 @@ def _polar(x):
     return square, x / jnp.where(square > 0, root(square), 1)[:, None]
 
 
-def _symmetric(matrix):
-    """The mean with the transpose; behind a barrier, for fused into what made the matrix the two
-    halves would be computed twice, and rounded differently.
+def _symmetric(*matrices):
+    """Each matrix's mean with its transpose, to the bit.
+
+    In a loop, whose operands are held in memory: fused into what makes the matrix, the two halves
+    would be computed twice, and rounded differently.
     """
-    matrix = jax.lax.optimization_barrier(matrix)
-    return (matrix + matrix.T) / 2
+    return jax.lax.map(lambda matrix: (matrix + matrix.T) / 2, jnp.stack(matrices))
 
 
 def _checked_inputs(name: str, x: Array) -> Array:

@@ -80,6 +80,13 @@ def test_a_diverged_member_is_reported_and_the_others_are_not(key):
         np.testing.assert_array_equal(np.isfinite(info.loss), [True, False, is_finite, True])
 
 
+def test_losses_that_overflow_from_the_start_are_a_divergence():
+    far = np.full((1, 1), 1e200)
+    _, info = gradient_descent.train(lambda p: p, jnp.zeros((1, 1)), far, 0.1, steps=0)
+    assert info.loss == info.initial_loss == np.inf
+    assert info.diverged
+
+
 def test_training_on_from_the_end_is_no_divergence(key):
     model = mlp.mlp([WIDTH], K)
     params = model.init(key, jnp.eye(K))

@@ -1,4 +1,5 @@
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +64,12 @@ def test_chunks_that_overflow_the_cache_and_chunks_that_fill_it_agree(monkeypatc
         assert members._chunk(bytes_of_one, 7, jax.devices()[0]) == chunk
         fresh = functools.partial(member)  # the compiled program of `member` keeps its chunk
         assert_close(members.map(fresh, keys, INPUTS), trained_alone(3, 7), rtol=1e-9)
+
+
+def test_a_chunk_fills_half_the_memory_of_an_accelerator():
+    device = types.SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 2000})
+    for bytes_of_one, chunk in ((10, 20), (100, 10), (150, 5), (400, 2), (5000, 1)):
+        assert members._chunk(bytes_of_one, 20, device) == chunk
 
 
 def test_chunks_are_what_is_vmapped():

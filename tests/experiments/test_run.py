@@ -42,15 +42,16 @@ def go(*words, **environment):
 @contextlib.contextmanager
 def hanging(cell, *words):
     """A run of the toy that has written the first row of this cell, and waits for ever."""
+    # A job started in the background ignores Ctrl-C, and so would all that it starts.
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*COMMAND, *map(str, words)],
         env=ENVIRONMENT | {"TOY_HANG": cell},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # a job started in the background ignores Ctrl-C, and so would what it starts
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+    signal.signal(signal.SIGINT, heard)
     assert process.stdout is not None
     try:
         while "hanging" not in process.stdout.readline():

@@ -1,7 +1,7 @@
 """Ensembles of wide ReLU networks learn permutations exactly. arXiv:2502.16763, Figure 1.
 
-    python -m experiments.exact_permutations quick    # 50 s, 2 CPU cores
-    python -m experiments.exact_permutations laptop   # 10 min, 2 CPU cores
+    python -m experiments.exact_permutations quick    # 40 s, 2 CPU cores
+    python -m experiments.exact_permutations laptop   # 5 min, 2 CPU cores
     python -m experiments.exact_permutations paper    # one accelerator; not run yet
 
 Claim: trained on the k pairs (e_i, P e_i) alone, an ensemble of O(k log k) networks in the NTK

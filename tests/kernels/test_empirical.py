@@ -167,7 +167,7 @@ def test_matvec_is_the_first_order_change_under_a_gradient_step():
     gradient = jax.grad(lambda params: jnp.sum(vector * network(params, X1)))(PARAMS)
     step = 1e-5  # central difference: error of order step^2, rounding of order 1e-16 / step
     ahead, behind = (
-        network(jax.tree.map(lambda p, g: p + sign * g, PARAMS, gradient), X2)  # noqa: B023
+        network(jax.tree.map(lambda p, g: p + sign * g, PARAMS, gradient), X2)  # noqa: B023 - called at once
         for sign in (step, -step)
     )
     change = (ahead - behind) / (2 * step)
@@ -182,7 +182,7 @@ def test_jit_vmap_and_grad(method):
     members = jax.vmap(network_params)(jax.random.split(jax.random.key(11), 3))
     kernels = jax.jit(jax.vmap(ntk))(members)
     for index, kernel in enumerate(kernels):
-        one = ntk(jax.tree.map(lambda leaf: leaf[index], members))  # noqa: B023
+        one = ntk(jax.tree.map(lambda leaf: leaf[index], members))  # noqa: B023 - called at once
         np.testing.assert_allclose(kernel, one, rtol=1e-12)
 
     gradient = jax.grad(lambda params: jnp.sum(ntk(params)))(PARAMS)["bias"][0]

@@ -111,11 +111,11 @@ def _figure(rows):
         for row in select(rows, kind="protocol", regime=regime):
             for accuracy, name in ((0.9, "sizes_90"), (0.999, "sizes_999")):
                 if (theirs := PUBLISHED[accuracy].get(row["k"])) is not None:
-                    sizes = np.array(row[name])
+                    sizes = _passages(row[name])
                     logs.append(math.log(theirs / np.median(sizes)))
                     tail = 1 + min((sizes <= theirs).sum(), (sizes >= theirs).sum())
                     ranks.append(2 * tail / (1 + len(sizes)) > 0.05)
-            low, middle, high = np.quantile(row["sizes_90"], [0.025, 0.5, 0.975])
+            low, middle, high = _central(row)
             quoted[regime] = f"{regime.upper()} {middle:.0f} [{low:.0f}, {high:.0f}]"
             k = row["k"]
         error = np.std(logs, ddof=1) / math.sqrt(len(logs))
@@ -137,6 +137,17 @@ def _figure(rows):
     )
 
 
+def _passages(sizes):
+    """First passages; one that was not reached, -1 in the rows, is beyond all others."""
+    sizes = np.array(sizes, float)
+    return np.where(sizes < 0, math.inf, sizes)
+
+
+def _central(row):
+    """The central 95% of the first passages of 90%, and their median."""
+    return np.quantile(_passages(row["sizes_90"]), [0.025, 0.5, 0.975], method="nearest")
+
+
 def _trained(rows):
     """The protocol on trained networks: does the NTK parametrisation need what is published?"""
     found = {(row["parametrisation"], row["k"]): row for row in select(rows, kind="trained")}
@@ -146,8 +157,7 @@ def _trained(rows):
     k = max(k for _, k in found)
     published, ratios, quoted = PUBLISHED[0.9][k], {}, []
     for name in LIMIT:
-        sizes = np.array(found[name, k]["sizes_90"], float)
-        sizes[sizes < 0] = math.inf  # not reached
+        sizes = _passages(found[name, k]["sizes_90"])
         error = np.std(sizes, ddof=1) / math.sqrt(len(sizes)) if len(sizes) > 1 else math.nan
         ratios[name] = np.median(sizes) / published
         quoted.append(f"{name} {sizes.mean():.0f} +- {error:.0f}")
@@ -223,9 +233,7 @@ def _plot_sizes(axes, rows, regime):
     exact = [(row["k"], row["members"][0]) for row in select(rows, kind="exact", regime=regime)]
     axes.plot(*zip(*exact, strict=True), color=colour, label=f"{name}, exact fixed size")
     protocol = select(rows, kind="protocol", regime=regime)
-    middle, low, high = np.array(
-        [np.quantile(row["sizes_90"], [0.5, 0.025, 0.975]) for row in protocol]
-    ).T
+    low, middle, high = np.array([_central(row) for row in protocol]).T
     spread, label = [middle - low, high - middle], f"{name}, first passage (95%)"
     ks = [row["k"] for row in protocol]
     axes.errorbar(ks, middle, spread, fmt="s", color=colour, markersize=3, capsize=2, label=label)

@@ -272,10 +272,9 @@ def _protocol(key, k, regime, repeats, tests):
 def _trained(key, networks, k, parametrisation, width):
     """Outputs of trained networks at all pairs, and the largest training residuals.
 
-    The theory is of gradient flow: the rate is an eighth of the largest stable one at infinite
-    width. (At half of it, networks of width 64 in NTK parametrisation have a variance 7% above the
-    limit's, instead of 12% as at smaller rates.) The steps are twice what takes the slowest mode
-    of the limit to 1e-8, since narrow networks have slower ones.
+    The theory is of gradient flow, and the moments of narrow networks depend on the rate: it is an
+    eighth of the largest stable one at infinite width. The steps are twice what takes the slowest
+    mode of the limit to 1e-8, since narrow networks have slower ones.
     """
     gap = 2 * math.pi - 1 if parametrisation == "ntk" else math.pi - 1
     largest = (gap + k) / (2 * math.pi * k) * (1 if parametrisation == "ntk" else width)

@@ -7,7 +7,7 @@ Every network kernel is a `KernelFn`, whatever computes it; the modules are the 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 class Kernel(NamedTuple):
@@ -24,3 +24,17 @@ class Kernel(NamedTuple):
 
 KernelFn = Callable[..., Kernel]
 """`kernel_fn(x1, x2=None) -> Kernel`; `None` means x1 with itself: symmetric, exact diagonal."""
+
+
+class Operator(NamedTuple):
+    """What a solver sees of a symmetric matrix that nobody need hold.
+
+    Attributes:
+        matvec: the matrix times a few vectors, [n k] -> [n k].
+        diagonal: of the matrix.
+        columns: indices [k] -> those columns of the matrix, [n k].
+    """
+
+    matvec: Callable[[Float[Array, "n k"]], Float[Array, "n k"]]
+    diagonal: Float[Array, " n"]
+    columns: Callable[[Int[Array, " k"]], Float[Array, "n k"]]

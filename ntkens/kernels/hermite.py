@@ -51,7 +51,8 @@ def coefficients(
 
     Raises:
         ValueError: the degree is negative; a kink or a value of the activation is not finite; the
-            activation is not elementwise; or it has a kink that is not named.
+            activation is not elementwise, or of infinite second moment; or it has a kink that is
+            not named.
         TypeError: the activation computes in less than float64.
     """
     if not isinstance(degree, int | np.integer) or degree < 0:
@@ -91,6 +92,7 @@ def dual(coefficients: Float[ArrayLike, " degree+1"]) -> Dual:
         ValueError: not a vector, not finite, or all zero.
     """
     series = _checked_series("coefficients", coefficients)
+    series = np.append(series, 0.0) if len(series) == 1 else series  # a slope for the constant, too
     heat = _heat_table(series)
     orders = np.arange(len(series))
     power = np.sum(series**2)
@@ -152,6 +154,70 @@ def activation(cosine_coefficients: Float[ArrayLike, " degree+1"]) -> Activation
     return Activation(apply, dual(series))
 
 
+def activation_for_exponent(exponent: float, *, slope_at_one: float = 2.0) -> Activation:
+    """A polynomial activation whose infinitely deep network is singular with a wanted exponent.
+
+    With alpha the exponent and b = `slope_at_one`, its map of cosines has f(0) = 0,
+    f'(0) = a = b^(-alpha/2) and f'(1) = b, hence alpha = -2 ln f'(0) / ln f'(1). The rest, 1 - a,
+    lies on the one or two degrees beside m = (b - a) / (1 - a), their mean: no other choice has
+    a lower degree at this slope. As b falls to 1, m falls to 1 + 2/alpha, below which no polynomial
+    has the exponent, but distances grow by b per layer, and it takes 1/ln b as many layers to see.
+
+    Args:
+        exponent: alpha > 0, of the kernel r^-alpha at small distances r.
+        slope_at_one: b > 1 and at least 2 - a; 2 does for every exponent.
+
+    Raises:
+        ValueError: the exponent or the slope is out of range, or f'(0) below 1e-280.
+    """
+    if not 0 < exponent < np.inf:
+        raise ValueError(f"exponent: got {exponent}; wants a positive finite number")
+    if not 1 < slope_at_one < np.inf:
+        raise ValueError(f"slope_at_one: got {slope_at_one}; wants a finite number above 1")
+    low = slope_at_one ** (-exponent / 2)
+    if low < 1e-280:
+        raise ValueError(
+            f"exponent: got {exponent}, for which f'(0) = {low:.1e} is lost in float64; pass "
+            "activation([0, 0, 1]), the nearest neighbour, which is the limit"
+        )
+    mean = 1 + (slope_at_one - 1) / (1 - low)
+    nearest = round(mean)
+    mean = nearest if abs(mean - nearest) < 1e-12 * mean else mean  # a - 1 is rounded, m not
+    if mean < 2:
+        raise ValueError(
+            f"slope_at_one: got {slope_at_one}, too small for the exponent {exponent}; wants at "
+            f"least 2 - f'(0) = {2 - low:.6g}"
+        )
+    cosines = np.zeros(math.ceil(mean) + 1)
+    cosines[1] = low
+    cosines[math.floor(mean)] += (1 - low) * (1 - mean % 1)
+    cosines[math.ceil(mean)] += (1 - low) * (mean % 1)
+    return activation(cosines)
+
+
+def optimal_activation(dimension: int) -> Activation:
+    """The activation that makes the infinitely deep network consistent on the sphere S^d.
+
+    Its exponent is d, that of the Hilbert kernel r^-d, and E[phi(Z)^2] = 1:
+
+        d = 1: phi = (h_1 + h_7) / sqrt(2),
+        d >= 2: phi = 2^(-d/4) h_1 + (1 - 2^(1 - d/2))^(1/2) h_2 + 2^(-d/4) h_3.
+
+    Radhakrishnan, Belkin and Uhler 2023, arXiv:2204.14126. A finite network needs a width far
+    above depth times E[phi(Z)^4], `coefficients(lambda z: phi.apply(z) ** 4, 0)[0]`: 60 for
+    d = 2, but 69,000 for d = 1, where `activation_for_exponent(1)` has another with fewer.
+
+    Args:
+        dimension: d, of the sphere in R^(d+1), at least 1.
+
+    Raises:
+        ValueError: the dimension is no integer of at least 1, or above 1860.
+    """
+    if not isinstance(dimension, int | np.integer) or dimension < 1:
+        raise ValueError(f"dimension: got {dimension}; the sphere S^d has d = 1, 2, ...")
+    return activation_for_exponent(int(dimension), slope_at_one=4.0 if dimension == 1 else 2.0)
+
+
 def _project(activation, degree, kinks, nodes):
     """The coefficients by `nodes` Gauss-Legendre nodes in each panel.
 
@@ -182,7 +248,14 @@ def _project(activation, degree, kinks, nodes):
             f"{np.isinf(values).sum()} infinite"
         )
     root = np.exp(-(z**2) / 4) / (2 * math.pi) ** 0.25  # of the density: h_i root stays bounded
-    values = values * (weights * root)
+    values = values * root
+    peak, ends_at = np.abs(values).max(), np.abs(values[[0, -1]]).max()
+    if ends_at > 1e-6 * peak:
+        raise ValueError(
+            f"activation: |phi(z)| exp(-z^2 / 4) at |z| = {REACH:g} is still {ends_at / peak:.1e} "
+            "of its largest value; E[phi(Z)^2] is infinite, or too much of it lies in the tail"
+        )
+    values = values * weights
     previous, current = np.zeros_like(z), root
     projections = [values @ current]
     for order in range(degree):

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.polynomial import hermite_e
+from scipy.optimize import linprog
 
 from ntkens.kernels import dual, hermite
 
@@ -244,7 +245,108 @@ def test_activation_has_its_dual_by_monte_carlo(key):
         assert abs(error) < 5 * products.std() / samples**0.5
 
 
+# optimal activations and their inverse
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3, 4, 8])
+def test_optimal_activations_are_the_published_ones(dimension):
+    wanted = np.zeros(8)
+    if dimension == 1:
+        wanted[[1, 7]] = 1 / 2
+    else:
+        wanted[[1, 3]] = 2 ** (-dimension / 2)
+        wanted[2] = 1 - 2 ** (1 - dimension / 2)
+    made = hermite.optimal_activation(dimension)
+    inputs = np.linspace(-3, 3, 13)
+    expected = hermite_e.hermeval(inputs, np.sqrt(wanted / FACTORIALS[:8]))
+    np.testing.assert_allclose(made.apply(jnp.asarray(inputs)), expected, rtol=1e-12, atol=1e-13)
+    rho = jnp.linspace(-1, 1, 21)
+    np.testing.assert_allclose(made.dual.cosine(rho), np.polyval(wanted[::-1], rho), atol=1e-14)
+    # E phi = 0, E phi' = sqrt(a), E phi'^2 = b, E phi^2 = 1, by quadrature of phi itself
+    slope = jax.vmap(jax.grad(made.apply))
+    low = 0.5 if dimension == 1 else 2 ** (-dimension / 2)
+    mean, first = hermite.coefficients(made.apply, 1, kinks=())
+    assert abs(mean) < 1e-14
+    np.testing.assert_allclose(first**2, low, rtol=1e-12)
+    squares = hermite.coefficients(lambda z: slope(z) ** 2, 0, kinks=())[0]
+    np.testing.assert_allclose(squares, 4 if dimension == 1 else 2, rtol=1e-12)
+    np.testing.assert_allclose(-2 * math.log(low) / math.log(squares), dimension, rtol=1e-12)
+
+
+def test_fourth_moments_that_a_finite_width_has_to_exceed():
+    def fourth(made):
+        return hermite.coefficients(lambda z: made.apply(z) ** 4, 0, kinks=())[0]
+
+    # (h_1 + h_3) / sqrt 2 = (z^3 + (sqrt 6 - 3) z) / sqrt 12, and E Z^(2k) = (2k - 1)!!
+    c = math.sqrt(6) - 3
+    exact = (10395 + 4 * c * 945 + 6 * c**2 * 105 + 4 * c**3 * 15 + 3 * c**4) / 144
+    np.testing.assert_allclose(fourth(hermite.optimal_activation(2)), exact, rtol=1e-12)
+    assert 58 < exact < 60
+    np.testing.assert_allclose(fourth(hermite.optimal_activation(1)), 69_000, rtol=0.01)
+    assert fourth(hermite.activation_for_exponent(1)) < 400
+
+
+@settings(max_examples=8)
+@given(st.floats(0.2, 200), st.floats(1.05, 4))
+def test_activations_for_any_exponent(exponent, slope):
+    low = slope ** (-exponent / 2)
+    if slope < 2 - low:
+        with pytest.raises(ValueError, match=f"slope_at_one: got {slope}, too small"):
+            hermite.activation_for_exponent(exponent, slope_at_one=slope)
+        slope = 2.0
+    made = hermite.activation_for_exponent(exponent, slope_at_one=slope).dual
+    one, zero = jnp.ones(()), jnp.zeros(())
+    np.testing.assert_allclose(made.covariance(one, one, one), 1, rtol=1e-13)
+    assert made.covariance(one, one, zero) == 0
+    a, b = made.derivative(one, one, zero), made.derivative(one, one, one)
+    np.testing.assert_allclose(b, slope, rtol=1e-12)
+    np.testing.assert_allclose(-2 * math.log(a) / math.log(b), exponent, rtol=1e-11)
+
+
+def test_no_other_choice_of_the_same_slope_has_a_lower_degree():
+    """By linear programming: with one degree less there are no weights >= 0 of this f'(1)."""
+    for exponent in (0.3, 1.0, 1.7, 2.0, 3.5):
+        made = hermite.activation_for_exponent(exponent)
+        degree = np.flatnonzero(hermite.coefficients(made.apply, 40, kinks=()) ** 2 > 1e-9)[-1]
+        low = 2 ** (-exponent / 2)
+        for top, status in ((degree, 0), (degree - 1, 2)):  # 0: found, 2: infeasible
+            orders = np.arange(2, top + 1)
+            equations = np.stack([np.ones(len(orders)), orders])
+            result = linprog(orders, A_eq=equations, b_eq=[1 - low, 2 - low])
+            assert result.status == status
+
+
+def test_exponents_and_dimensions_out_of_range_are_named():
+    for exponent in (0, -1, math.nan, math.inf):
+        with pytest.raises(ValueError, match="exponent: got"):
+            hermite.activation_for_exponent(exponent)
+    with pytest.raises(ValueError, match=r"exponent: got 4000.*nearest neighbour"):
+        hermite.activation_for_exponent(4000)
+    for slope in (1, 0.5, math.nan, math.inf):
+        with pytest.raises(ValueError, match="slope_at_one: got"):
+            hermite.activation_for_exponent(2, slope_at_one=slope)
+    for dimension in (0, -1, 1.5, math.nan):
+        with pytest.raises(ValueError, match="dimension: got"):
+            hermite.optimal_activation(dimension)
+
+
 # bad input
+
+
+@pytest.mark.parametrize("rate", [1 / 3, 1 / 4])
+def test_an_activation_of_infinite_second_moment_has_no_coefficients(rate):
+    with pytest.raises(ValueError, match=r"E\[phi\(Z\)\^2\] is infinite"):
+        hermite.coefficients(lambda z: np.exp(rate * z**2), 2, kinks=())
+    # exp(z^2 / 6) has the second moment sqrt(3), and E[exp(z^2 / 6)] = sqrt(3/2)
+    finite = hermite.coefficients(lambda z: np.exp(z**2 / 6), 200, kinks=())
+    np.testing.assert_allclose(finite[0], math.sqrt(1.5), rtol=1e-14)
+    np.testing.assert_allclose(np.sum(finite**2), math.sqrt(3), rtol=1e-12)
+
+
+def test_a_constant_has_a_dual_with_a_slope():
+    made = hermite.dual([2.0])
+    assert made.covariance(*jnp.ones(3)) == 4
+    assert made.derivative(*jnp.ones(3)) == 0
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 from jax.scipy.linalg import cho_solve
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
-from ntkens.checks import is_concrete
+from ntkens.checks import check_finite, is_concrete
 from ntkens.kernels import Operator
 from ntkens.predictors.checks import check_shape
 from ntkens.predictors.panels import invert
@@ -23,13 +23,29 @@ FLOOR = 100
 _product = functools.partial(jnp.matmul, precision="highest")
 
 
-class Preconditioner(NamedTuple):
-    """M = Q S Q^T + ridge (1 - Q Q^T), a matrix of low rank plus the ridge.
+class PartialCholesky(NamedTuple):
+    """F F^T, close to a matrix from below.
 
     Attributes:
-        basis: Q, orthonormal columns; columns of zeros where the matrix had no more to give.
+        factor: F; columns of zeros after the last that is not rounding.
+        pivots: the rows and columns that F F^T has right, -1 for the columns of zeros.
+        count: of pivots.
+        left: the diagonal of A - F F^T.
+    """
+
+    factor: Float[Array, "n r"]
+    pivots: Int[Array, " r"]
+    count: Int[Array, ""]
+    left: Float[Array, " n"]
+
+
+class Preconditioner(NamedTuple):
+    """M = Q S Q^T + ridge (1 - Q Q^T): of low rank but for the ridge.
+
+    Attributes:
+        basis: Q, orthonormal columns, or columns of zeros.
         factor: lower Cholesky factor of S, which holds the ridge.
-        ridge: outside the span of the basis.
+        ridge: that of the system, and what F leaves.
     """
 
     basis: Float[Array, "n r"]
@@ -37,10 +53,8 @@ class Preconditioner(NamedTuple):
     ridge: Float[Array, ""]
 
 
-def partial_cholesky(
-    key: Key[Array, ""], operator: Operator, rank: int
-) -> tuple[Float[Array, "n r"], Int[Array, " r"]]:
-    """A factor F of low rank, F F^T close to the matrix from below, and its pivots.
+def partial_cholesky(key: Key[Array, ""], operator: Operator, rank: int) -> PartialCholesky:
+    """A factor F of low rank of a positive semi-definite matrix A, from r of its columns.
 
     Randomly pivoted Cholesky (Chen, Epperly, Tropp and Webber, arXiv:2207.06503): each pivot is
     drawn with probability proportional to the diagonal of what is left, A - F F^T. Here many are
@@ -48,24 +62,23 @@ def partial_cholesky(
     drawing one by one (accelerated; Epperly, Tropp and Webber, arXiv:2410.03969).
 
     The draws belong to the indices, so that rows of zeros at the end, or rows on other devices,
-    leave the pivots as they are. Where the diagonal that is left is rounding, columns of F are 0
-    and their pivots -1.
+    leave the pivots as they are. It ends early where the diagonal that is left is rounding.
 
     Args:
         key: of the draws.
-        operator: a positive semi-definite matrix; its `columns` is called outside jit.
-        rank: columns of F, from 1 to n.
+        operator: A; its `columns` is called outside jit.
+        rank: of F, from 1 to n.
 
     Raises:
-        ValueError: the rank is out of range; the diagonal is negative or holds NaN.
+        ValueError: the rank is out of range; the diagonal is negative somewhere, or NaN.
     """
     length = len(operator.diagonal)
     if not 1 <= rank <= length:
         raise ValueError(f"rank: got {rank}, wants 1 to {length}, the size of the matrix")
     if is_concrete(operator.diagonal) and not np.all(operator.diagonal >= 0):
         raise ValueError(
-            "operator.diagonal: has entries below zero, or NaN; a positive semi-definite matrix "
-            "has not"
+            "operator.diagonal: has entries below zero, or NaN; that of a positive semi-definite "
+            "matrix has not"
         )
     partial = _empty(operator.diagonal, rank)
     while partial.count < rank and np.any(partial.left > 0):
@@ -73,40 +86,45 @@ def partial_cholesky(
         proposals = _proposed(proposing, partial.left, min(PROPOSALS, rank))
         columns = operator.columns(proposals)
         partial = _extended(accepting, partial, proposals, columns, operator.diagonal)
-    return partial.factor, partial.pivots
+    return partial
 
 
 def preconditioner(
-    key: Key[Array, ""], operator: Operator, rank: int, *, ridge: Float[ArrayLike, ""]
+    key: Key[Array, ""], operator: Operator, rank: int, *, ridge: Float[ArrayLike, ""] = 0.0
 ) -> Preconditioner:
-    """M = F F^T + ridge from a randomly pivoted partial Cholesky factor F of the given rank.
+    """M = F F^T + ridge + tau, with F from `partial_cholesky` and tau the mean diagonal it leaves.
 
-    The condition number of M^-1 (A + ridge) is at most 1 + |A - F F^T| / ridge (arXiv:2304.12465).
-    M^-1 by the formula of Woodbury would lose eps |A| / ridge of the directions in F, all
-    of them in float32; hence F is brought to orthonormal columns, by Cholesky, twice. Memory: two
-    arrays [n r] while it is built, one after; r^2 n operations a few times over.
+    The condition number of M^-1 (A + ridge) is at most 1 + |A - F F^T| / ridge, with tau as
+    without (arXiv:2304.12465); with it, the directions that F leaves are brought to the size of
+    those it holds, which halves the iterations where what is left is above the ridge (measured).
+
+    M^-1 by the formula of Woodbury would have errors of eps |A| / (ridge + tau) in the directions
+    of F; in float32 that can be all there is. Hence Q, by Cholesky, twice. Memory: two arrays
+    [n r] while it is built, one after.
 
     Args:
         key: of the pivots.
         operator: A, positive semi-definite.
-        rank: 1 to n.
-        ridge: positive, in the units of A; that of the system, or where that is 0 or far below the
-            eigenvalues that F leaves, a number of their size.
+        rank: of F, 1 to n; about 10 r^2 n operations.
+        ridge: that of the system, in the units of A.
 
     Raises:
-        ValueError: as `partial_cholesky`, or the ridge is not positive.
+        ValueError: as for `partial_cholesky`; the ridge is negative, or 0 where F leaves nothing.
     """
     check_shape("ridge", ridge, ())
-    if is_concrete(ridge) and not 0 < np.asarray(ridge) < np.inf:
+    if is_concrete(ridge) and not 0 <= np.asarray(ridge) < np.inf:
+        raise ValueError(f"ridge: got {ridge}, wants a finite number of at least 0")
+    basis, _, count, left = partial_cholesky(key, operator, rank)
+    ridge = jnp.asarray(ridge + jnp.sum(left) / jnp.sum(operator.diagonal > 0), basis.dtype)
+    if is_concrete(ridge) and not ridge > 0:
         raise ValueError(
-            f"ridge: got {ridge}, wants a finite number above 0, since M is singular without; in "
-            "a system without ridge, say the mean eigenvalue that the factor leaves out"
+            f"ridge: got 0 for a matrix of rank {count}, which is singular; wants a number above 0"
         )
-    basis, _ = partial_cholesky(key, operator, rank)
     basis, first = _orthonormalised(basis)
     basis, second = _orthonormalised(basis)
-    ridge = jnp.asarray(ridge, basis.dtype)
-    return Preconditioner(basis, _small_factor(first, second, ridge), ridge)
+    factor = _small_factor(first, second, ridge)
+    check_finite(f"rank: got {rank}, too much for {factor.dtype}; the factor", factor[-1])
+    return Preconditioner(basis, factor, ridge)
 
 
 def inverse_times(
@@ -124,19 +142,10 @@ def inverse_times(
     return _product(basis, cho_solve((factor, True), inside)) + outside / ridge
 
 
-class _Partial(NamedTuple):
-    """A partial Cholesky factor that grows: the factor, its pivots, their count, what is left."""
-
-    factor: Array
-    pivots: Array
-    count: Array
-    left: Array
-
-
 @functools.partial(jax.jit, static_argnames="rank")
 def _empty(diagonal, rank):
     factor = 0 * jnp.broadcast_to(diagonal[:, None], (len(diagonal), rank))  # sharded as it is
-    return _Partial(factor, jnp.full(rank, -1), jnp.asarray(0), diagonal)
+    return PartialCholesky(factor, jnp.full(rank, -1), jnp.asarray(0), jnp.copy(diagonal))
 
 
 @functools.partial(jax.jit, static_argnames="count")
@@ -190,7 +199,7 @@ def _extended(key, partial, proposals, columns, diagonal):
     new = jnp.where(accepted[order], proposals[order], -1)
     new = jnp.where(source >= 0, new, jax.lax.dynamic_slice_in_dim(pivots, at, width))
     pivots = jax.lax.dynamic_update_slice_in_dim(pivots, new, at, axis=0)
-    return _Partial(factor, pivots, count + jnp.sum(accepted), left)
+    return PartialCholesky(factor, pivots, count + jnp.sum(accepted), left)
 
 
 @jax.jit
@@ -213,4 +222,5 @@ def _small_factor(first, second, ridge):
     """Cholesky factor of S = R R^T + ridge, with F = Q R and R = (first second)^T."""
     root = _product(first, second)
     gram = _product(root.T, root)
-    return jnp.linalg.cholesky(gram + ridge * jnp.eye(len(gram), dtype=gram.dtype))
+    ridged = gram + ridge * jnp.eye(len(gram), dtype=gram.dtype)
+    return jnp.linalg.cholesky(ridged, symmetrize_input=False)

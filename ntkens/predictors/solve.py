@@ -38,7 +38,7 @@ from ntkens.predictors import krylov, low_rank, panels
 from ntkens.predictors.checks import check_real, check_shape
 from ntkens.predictors.krylov import State
 from ntkens.predictors.low_rank import Preconditioner
-from ntkens.predictors.low_rank import preconditioner as preconditioner  # of this door too
+from ntkens.predictors.low_rank import preconditioner as preconditioner  # belongs to this door
 
 # Columns and rows compared to see whether a matrix is symmetric.
 STRIP = 64

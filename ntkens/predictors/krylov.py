@@ -25,6 +25,7 @@ class State(NamedTuple):
         active: the columns that the next step moves.
         verified: of each column, the norm of the residual over the scale when it was last
             computed from the solution; infinite before.
+        verified_at: the iteration when that was; -1 before.
     """
 
     iteration: Int[Array, ""]
@@ -35,6 +36,7 @@ class State(NamedTuple):
     scale: Float[Array, " k"]
     active: Bool[Array, " k"]
     verified: Float[Array, " k"]
+    verified_at: Int[Array, ""]
 
 
 Apply = Callable[[Float[Array, "n k"]], Float[Array, "n k"]]
@@ -44,7 +46,7 @@ def begin(targets: Float[Array, "n k"], apply: Apply) -> State:
     """At solution 0; `apply` is M^-1."""
     scale = norms(targets)
     state = State(
-        iteration=jnp.asarray(0),
+        iteration=jnp.zeros((), jnp.int32),
         solution=jnp.zeros_like(targets),
         residual=targets,
         direction=targets,
@@ -52,6 +54,7 @@ def begin(targets: Float[Array, "n k"], apply: Apply) -> State:
         scale=scale,
         active=scale > 0,
         verified=jnp.full_like(scale, jnp.inf),
+        verified_at=-jnp.ones((), jnp.int32),
     )
     return _aim(state, apply)
 
@@ -69,7 +72,12 @@ def restart(
     """
     residual = targets - product
     verified = norms(residual) / nonzero(state.scale)
-    state = state._replace(residual=residual, active=verified > tolerance, verified=verified)
+    state = state._replace(
+        residual=residual,
+        active=verified > tolerance,
+        verified=verified,
+        verified_at=state.iteration,
+    )
     return _aim(state, apply)
 
 

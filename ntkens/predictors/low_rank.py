@@ -145,7 +145,7 @@ def inverse_times(
 @functools.partial(jax.jit, static_argnames="rank")
 def _empty(diagonal, rank):
     factor = 0 * jnp.broadcast_to(diagonal[:, None], (len(diagonal), rank))  # sharded as it is
-    return PartialCholesky(factor, jnp.full(rank, -1), jnp.asarray(0), jnp.copy(diagonal))
+    return PartialCholesky(factor, jnp.full(rank, -1), jnp.zeros((), jnp.int32), jnp.copy(diagonal))
 
 
 @functools.partial(jax.jit, static_argnames="count")
@@ -199,7 +199,7 @@ def _extended(key, partial, proposals, columns, diagonal):
     new = jnp.where(accepted[order], proposals[order], -1)
     new = jnp.where(source >= 0, new, jax.lax.dynamic_slice_in_dim(pivots, at, width))
     pivots = jax.lax.dynamic_update_slice_in_dim(pivots, new, at, axis=0)
-    return PartialCholesky(factor, pivots, count + jnp.sum(accepted), left)
+    return PartialCholesky(factor, pivots, count + jnp.sum(accepted, dtype=count.dtype), left)
 
 
 @jax.jit

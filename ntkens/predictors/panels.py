@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 # More of them are less work outside of products and a longer compilation, by their square.
 PANELS = 8
+NARROWEST = 64
 
 _product = functools.partial(jnp.matmul, precision="highest")
 
@@ -28,7 +29,7 @@ def factorise(matrix: Float[Array, "n n"], scale: Float[Array, " n"]) -> list[Pa
         scale: that which makes the diagonal 1, of A and what is added to it.
     """
     length = len(matrix)
-    width = -(-length // PANELS)
+    width = max(NARROWEST, -(-length // PANELS))
     panels = []
     for first in range(0, length, width):
         last = min(first + width, length)

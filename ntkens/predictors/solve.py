@@ -95,7 +95,7 @@ def cholesky(
 
     Returns:
         The solution and its info; the residual is the backward error. Beyond the reach of float32
-        (condition numbers above about 1e7) `converged` is False, and the solution NaN if the
+        (condition numbers above 1e7 or so, less where n is large) `converged` is False, and the solution NaN if the
         factor does not exist.
 
     Raises:
@@ -232,9 +232,11 @@ def info(state: State, *, tolerance: float) -> SolveInfo:
 
 def _states(operator, targets, ridge, preconditioner, state, tolerance, iterations):
     arguments = {"ridge": ridge, "preconditioner": preconditioner, "tolerance": tolerance}
-    if np.all(state.verified <= tolerance):  # a stored state, the last of its solve
-        yield state
-        return
+    if state.verified_at == state.iteration:  # perhaps for another tolerance
+        state = state._replace(active=state.verified > tolerance)
+        if not np.any(state.active):
+            yield state
+            return
     while True:
         if state.iteration < iterations and np.any(state.active):
             state = step(operator, state, **arguments)
@@ -272,7 +274,7 @@ def _inverse_of(preconditioner):
     return functools.partial(low_rank.inverse_times, preconditioner)
 
 
-@functools.partial(jax.jit, static_argnames="iterations")
+@jax.jit
 def _refined(matrix, targets, ridge, tolerance, iterations):
     """The solution, the iterations and the backward errors."""
     diagonal = jnp.diag(matrix) + ridge
@@ -313,7 +315,8 @@ def _dense_product(matrix, columns):
 
 @jax.jit
 def _largest(matrix):
-    return jnp.max(jnp.abs(matrix))
+    """NaN if not all is finite, which a maximum alone does not see on a CPU."""
+    return jnp.where(jnp.all(jnp.isfinite(matrix)), jnp.max(jnp.abs(matrix)), jnp.nan)
 
 
 def _checked_matrix(name, matrix):

@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ntkens.kernels.arc_cosine import angle, sine_less_arc
+
 Moment = Callable[..., Array]
 """`moment(variance1, variance2, covariance, gap=None)`: arrays that broadcast at equal rank."""
 
@@ -31,12 +33,15 @@ class Dual(NamedTuple):
         derivative: the same for the derivative, E[phi'(u) phi'(v)].
         gap: the same for sqrt(E[phi(u)^2] E[phi(v)^2]) - |E[phi(u) phi(v)]|.
         cosine: the map of cosines it induces at unit variance, rho -> E[phi(u) phi(v)] / E[phi^2].
+        slopes: (a, b) if phi(x) is a x above 0 and b x below, else None: such a network knows no
+            scale, and without biases its kernels are functions of the angle (see `angular`).
     """
 
     covariance: Moment
     derivative: Moment
     gap: Moment
     cosine: Callable[[Float[Array, "..."]], Float[Array, "..."]]
+    slopes: tuple[float, float] | None = None
 
 
 def from_moments(covariance: Moment, derivative: Moment, gap: Moment | None = None) -> Dual:
@@ -71,7 +76,11 @@ def normalised(dual: Dual) -> Dual:
     def scaled(moment):
         return lambda *arguments, **keywords: moment(*arguments, **keywords) / power
 
-    return Dual(scaled(dual.covariance), scaled(dual.derivative), scaled(dual.gap), dual.cosine)
+    moments = scaled(dual.covariance), scaled(dual.derivative), scaled(dual.gap)
+    slopes = dual.slopes
+    if slopes is not None:
+        slopes = (slopes[0] / math.sqrt(power), slopes[1] / math.sqrt(power))
+    return Dual(*moments, dual.cosine, slopes)
 
 
 def relu() -> Dual:
@@ -207,33 +216,36 @@ def _piecewise_linear(above: float, below: float) -> Dual:
     def covariance_(variance1, variance2, covariance, gap=None):
         scale, versine = _versine(variance1, variance2, covariance, gap)
         line = jnp.where(covariance >= 0, power, above * below) * covariance
-        return line + kink * scale * _sine_less_arc(versine)
+        return line + kink * scale * sine_less_arc(versine)
 
     def derivative(variance1, variance2, covariance, gap=None):
         _, versine = _versine(variance1, variance2, covariance, gap)
-        turn = kink * _angle(versine)
+        turn = kink * angle(versine)
         return jnp.where(covariance >= 0, power - turn, above * below + turn)
 
     def gap_(variance1, variance2, covariance, gap=None):
         scale, versine = _versine(variance1, variance2, covariance, gap)
-        bend = kink * _sine_less_arc(versine)
-        opposed = jnp.where(  # c < 0: the moment is scale * (bend - a b (1 - versine))
-            bend >= above * below * (1 - versine),
-            (above + below) ** 2 / 2 - above * below * versine - bend,
-            (above - below) ** 2 / 2 + above * below * versine + bend,
-        )
+        bend = kink * sine_less_arc(versine)
+        opposed = power - bend  # c < 0: the moment is scale * (bend - a b (1 - versine))
+        if above * below:
+            opposed = jnp.where(
+                bend >= above * below * (1 - versine),
+                (above + below) ** 2 / 2 - above * below * versine - bend,
+                (above - below) ** 2 / 2 + above * below * versine + bend,
+            )
         return scale * jnp.where(covariance >= 0, power * versine - bend, opposed)
 
-    return from_moments(covariance_, derivative, gap_)
+    it = from_moments(covariance_, derivative, gap_)
+    return it._replace(slopes=(above, below))
 
 
 def _mean(variance1, variance2):
-    """sqrt(q1 q2), the geometric mean: q1 exactly where they are equal, and without the product,
-    which leaves the range of float32 at variances of 1e19 and 1e-19.
+    """sqrt(q1 q2), the geometric mean.
+
+    Of the roots: the product leaves the range of float32 at variances of 1e19 and 1e-19, and in a
+    matrix of pairs roots of a row and of a column cost less than one of each pair.
     """
-    larger = jnp.maximum(variance1, variance2)
-    smaller = jnp.minimum(variance1, variance2)
-    return larger * root(smaller / jnp.where(larger > 0, larger, 1))
+    return root(variance1) * root(variance2)
 
 
 def _scale_and_gap(variance1, variance2, covariance, gap):
@@ -252,8 +264,13 @@ def _norm_and_spread(variance1, variance2, scale, gap):
 def _versine(variance1, variance2, covariance, gap):
     """sqrt(q1 q2) and 1 - cos psi, psi in [0, pi/2] the acute angle; 0 where a variance is 0."""
     scale, gap = _scale_and_gap(variance1, variance2, covariance, gap)
-    versine = jnp.where(scale > 0, gap / jnp.where(scale > 0, scale, 1), 0)
+    versine = gap * _inverse_root(variance1) * _inverse_root(variance2)
     return scale, jnp.where(versine < 0, 0, versine)  # below zero is rounding
+
+
+def _inverse_root(variance):
+    """1 / sqrt(q), and 0 at 0: of a row or a column, so that no pair needs a division."""
+    return jnp.where(variance > 0, 1 / root(jnp.where(variance > 0, variance, 1)), 0)
 
 
 @jax.custom_jvp
@@ -266,35 +283,3 @@ def root(x):
 def _(primals, tangents):
     (x,), (dx,) = primals, tangents
     return root(x), jnp.where(x > 0, dx / (2 * root(jnp.where(x > 0, x, 1))), 0)
-
-
-@jax.custom_jvp
-def _angle(versine):
-    """psi in [0, pi/2] from 1 - cos psi; derivative 0 at 0, the symmetric one at a coincidence."""
-    return 2 * jnp.arcsin(jnp.sqrt(versine / 2))
-
-
-@_angle.defjvp
-def _(primals, tangents):
-    (versine,), (dversine,) = primals, tangents
-    square = versine * (2 - versine)
-    sine = jnp.sqrt(jnp.where(square > 0, square, 1))
-    return _angle(versine), jnp.where(square > 0, dversine / sine, 0)
-
-
-@jax.custom_jvp
-def _sine_less_arc(versine):
-    """sin psi - psi cos psi = psi^3/3 - ..., from 1 - cos psi; its derivative there is psi."""
-    psi = _angle(versine)
-    square = psi * psi
-    series = jnp.zeros_like(psi)
-    for n in range(9, 0, -1):  # below psi = 1 the next term is under 4e-19
-        series = 2 * n / math.factorial(2 * n + 1) - square * series
-    sine = jnp.sqrt(versine * (2 - versine))
-    return jnp.where(psi < 1, psi * square * series, sine - psi * (1 - versine))
-
-
-@_sine_less_arc.defjvp
-def _(primals, tangents):
-    (versine,), (dversine,) = primals, tangents
-    return _sine_less_arc(versine), _angle(versine) * dversine

@@ -12,12 +12,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkens.checks import check_finite, is_concrete
-from ntkens.kernels import Kernel, KernelFn
+from ntkens.kernels import Kernel, KernelFn, angular
+from ntkens.kernels.arc_cosine import angle
 from ntkens.kernels.dual import Dual, magnitude, root
+from ntkens.kernels.versine import versine
 
-# Pairs of inputs with |cosine| above 1 - NEAR get their angle from the difference of the unit
-# vectors; below, a subtraction costs at most eps / sqrt(2 NEAR) = 5 eps of the angle.
-NEAR = 0.02
+
+class Points(NamedTuple):
+    """Inputs in polar form."""
+
+    square: Float[Array, " n"]
+    unit: Float[Array, "n d"]
 
 
 class Pairs(NamedTuple):
@@ -60,73 +65,141 @@ def kernel_fn(dual: Dual, depth: int, w_std: float = 1.0, b_std: float = 0.0) ->
         if is_concrete(value) and not 0 <= float(value) < np.inf:
             raise ValueError(f"{name}: got {value}; a standard deviation is finite and >= 0")
 
-    def layer(carry, _):
-        pairs, ntk = carry
-        derivative = dual.derivative(*pairs)
-        pairs = _affine(_activate(dual, pairs), w_std, b_std)
-        return (pairs, pairs.covariance + w_std**2 * ntk * derivative), None
+    biased = not (is_concrete(b_std) and float(b_std) == 0)
 
-    @jax.jit
-    def evaluate(x1, x2=None):
-        pairs = _affine(_input_pairs(x1, x2), w_std, b_std)
-        start = (pairs, pairs.covariance)
-        (pairs, ntk), _ = jax.lax.scan(layer, start, length=depth)
-        if x2 is None:
-            return Kernel(*_symmetric(pairs.covariance, ntk))
+    def layers(points1, points2, same, w_std, b_std) -> Kernel:
+        def layer(carry, _):
+            pairs, ntk = carry
+            derivative = dual.derivative(*pairs)
+            pairs = affine(_activate(dual, pairs))
+            return (pairs, pairs.covariance + w_std**2 * ntk * derivative), None
+
+        def affine(pairs):
+            pairs = Pairs(*(w_std**2 * moment for moment in pairs))
+            return _add_bias(pairs, b_std) if biased else pairs
+
+        pairs = affine(_input_pairs(points1, points2, same))
+        (pairs, ntk), _ = jax.lax.scan(layer, (pairs, pairs.covariance), length=depth)
         return Kernel(pairs.covariance, ntk)
+
+    series = None
+    if dual.slopes is not None and not biased:
+        series = angular.series(dual.slopes, depth)
+
+    @jax.custom_jvp
+    def evaluate(x1, x2, w_std, b_std) -> Kernel:
+        def tile(points1, points2, same) -> Kernel:
+            if series is not None and x1.dtype == jnp.float32:
+                scale = w_std ** (2 * (depth + 1)) / x1.shape[1]
+                return _angular(series, scale, points1, points2, same)
+            return layers(points1, points2, same, w_std, b_std)
+
+        return _in_tiles(tile, _points(x1), None if x2 is None else _points(x2))
+
+    @evaluate.defjvp
+    def _(primals, tangents):
+        """Loops that write into one array have no economical derivative: of the whole, then."""
+
+        def whole(x1, x2, w_std, b_std) -> Kernel:
+            points1 = _points(x1)
+            points2 = points1 if x2 is None else _points(x2)
+            same = _same(0, len(x1), 0, len(points2.unit), x2 is None)
+            kernel = layers(points1, points2, same, w_std, b_std)
+            return _symmetric(kernel) if x2 is None else kernel
+
+        return jax.jvp(whole, primals, tangents)
+
+    compiled = jax.jit(evaluate)
 
     def checked(x1: Float[Array, "n d"], x2: Float[Array, "m d"] | None = None) -> Kernel:
         x1 = _checked_inputs("x1", x1)
         if x2 is None:
-            return evaluate(x1)
+            return compiled(x1, None, w_std, b_std)
         x2 = _checked_inputs("x2", x2)
         if x1.shape[1] != x2.shape[1]:
             raise ValueError(
                 f"x2: its width is {x2.shape[1]}, that of x1 {x1.shape[1]}; want equal"
             )
-        return evaluate(x1, x2)
+        return compiled(x1, x2, w_std, b_std)
 
     return checked
 
 
-def _input_pairs(x1: Array, x2: Array | None) -> Pairs:
+def _angular(series, scale, points1: Points, points2: Points, same: Array) -> Kernel:
+    """The kernels as polynomials in the angle; see `angular`."""
+    cosine = jnp.matmul(points1.unit, points2.unit.T, precision="highest")
+    acute = angle(versine(points1.unit, points2.unit, cosine, same))
+    theta = jnp.where(cosine < 0, jnp.pi - acute, acute)
+    norms = scale * root(points1.square)[:, None] * root(points2.square)[None, :]
+    return Kernel(*(norms * angular.evaluate(each, theta) for each in series))
+
+
+def _in_tiles(tile, points1: Points, points2: Points | None) -> Kernel:
+    """All pairs, tile by tile; those of one set with itself in half the work.
+
+    Tiles begin at multiples of the side, the last where it ends with the data. A symmetric matrix
+    gets each tile and its transpose, tiles on the diagonal last: they are made symmetric to the
+    bit, and lie over what the last tiles of a row overlap.
+    """
+    symmetric = points2 is None
+    points2 = points1 if symmetric else points2
+    rows, columns, side = len(points1.unit), len(points2.unit), _tile_side()
+    height, width = min(side, rows), min(side, columns)
+    if (height, width) == (rows, columns):
+        kernel = tile(points1, points2, _same(0, rows, 0, columns, symmetric))
+        return _symmetric(kernel) if symmetric else kernel
+    starts = [
+        (min(row, rows - height), min(column, columns - width))
+        for row in range(0, rows, height)
+        for column in range(0, columns, width)
+        if column <= row or not symmetric
+    ]
+    starts = sorted(starts, key=lambda start: symmetric and start[0] == start[1])
+
+    def place(kernel, start):
+        row, column = start
+        part1 = Points(*(jax.lax.dynamic_slice_in_dim(a, row, height) for a in points1))
+        part2 = Points(*(jax.lax.dynamic_slice_in_dim(a, column, width) for a in points2))
+        part = tile(part1, part2, _same(row, height, column, width, symmetric))
+        if symmetric:
+            part = jax.lax.cond(row == column, _symmetric, lambda part: part, part)
+        kernel = _write(kernel, part, (row, column))
+        if symmetric:
+            kernel = _write(kernel, Kernel(part.nngp.T, part.ntk.T), (column, row))
+        return kernel, None
+
+    shape, dtype = (rows, columns), points1.unit.dtype
+    # different constants, or the compiler makes one array and a copy of it
+    empty = Kernel(jnp.zeros(shape, dtype), jnp.ones(shape, dtype))
+    return jax.lax.scan(place, empty, jnp.asarray(starts))[0]
+
+
+def _same(row, height: int, column, width: int, symmetric: bool) -> Array:
+    """Which pairs of a tile are an input with itself."""
+    index1, index2 = row + jnp.arange(height), column + jnp.arange(width)
+    return (index1[:, None] == index2[None, :]) & symmetric
+
+
+def _write(kernel: Kernel, part: Kernel, start) -> Kernel:
+    return Kernel(
+        *(jax.lax.dynamic_update_slice(*both, start) for both in zip(kernel, part, strict=True))
+    )
+
+
+def _tile_side() -> int:
+    """On a CPU the few arrays of a tile stay in a core's cache; an accelerator wants large ones."""
+    return 256 if jax.default_backend() == "cpu" else 4096
+
+
+def _input_pairs(points1: Points, points2: Points, same: Array) -> Pairs:
     """q = x.x'/d of all pairs, and the gap without cancellation."""
-    width = x1.shape[1]
-    square1, unit1 = _polar(x1)
-    square2, unit2 = (square1, unit1) if x2 is None else _polar(x2)
-    cosine = jnp.matmul(unit1, unit2.T, precision="highest")
-    if x2 is None:
-        identical = jnp.eye(len(x1), dtype=bool)
-        versine = jnp.where(identical, 0, _near_versine(unit1, unit2, cosine, identical))
-    else:
-        versine = _near_versine(unit1, unit2, cosine, jnp.zeros(cosine.shape, bool))
-    variance1, variance2 = square1[:, None] / width, square2[None, :] / width
+    width = points1.unit.shape[1]
+    cosine = jnp.matmul(points1.unit, points2.unit.T, precision="highest")
+    short = versine(points1.unit, points2.unit, cosine, same)
+    variance1, variance2 = points1.square[:, None] / width, points2.square[None, :] / width
     scale = root(variance1) * root(variance2)
     sign = jnp.where(cosine < 0, -1, 1).astype(cosine.dtype)
-    return Pairs(variance1, variance2, sign * scale * (1 - versine), scale * versine)
-
-
-def _near_versine(unit1, unit2, cosine, exempt):
-    """1 - |cosine|; of near pairs as |u -+ v|^2 / 2, whose error is relative.
-
-    Rows are walked one at a time, and only one that holds a near pair is computed anew, in memory
-    of one row of differences: every pair is served, however many there are.
-    """
-
-    @jax.checkpoint
-    def differences(unit, cosine):
-        sign = jnp.where(cosine < 0, -1, 1).astype(cosine.dtype)
-        difference = unit[None, :] - sign[:, None] * unit2
-        return jnp.sum(difference * difference, axis=1) / 2
-
-    def row(arguments):
-        unit, cosine, exempt = arguments
-        plain = 1 - magnitude(cosine)
-        near = (plain < NEAR) & ~exempt
-        anew = jax.lax.cond(near.any(), differences, lambda *_: jnp.zeros_like(plain), unit, cosine)
-        return jnp.where(near, anew, plain)
-
-    return jax.lax.map(row, (unit1, cosine, exempt))
+    return Pairs(variance1, variance2, sign * scale * (1 - short), scale * short)
 
 
 def _activate(dual: Dual, pairs: Pairs) -> Pairs:
@@ -139,19 +212,20 @@ def _activate(dual: Dual, pairs: Pairs) -> Pairs:
     )
 
 
-def _affine(pairs: Pairs, w_std, b_std) -> Pairs:
-    """K to w_std^2 K + b_std^2.
+def _add_bias(pairs: Pairs, b_std) -> Pairs:
+    """K to K + b_std^2.
 
     The bias is one more coordinate that all vectors share. With b = b_std^2 and m = sqrt(q1 q2)
     the determinant q1 q2 - c^2 grows by b [(sqrt q1 - sqrt q2)^2 + 2 (m - c)], a sum of positive
     terms, and the gap is the determinant over m + |c|, divided before the products: they would
     leave the range of float32 at variances of 1e19 and 1e-19, which is depth 63 of a ReLU.
     """
-    weight, bias = w_std**2, b_std**2
-    variance1, variance2, covariance, gap = (weight * moment for moment in pairs)
-    scale = root(variance1) * root(variance2)
+    bias = b_std**2
+    variance1, variance2, covariance, gap = pairs
+    root1, root2 = root(variance1), root(variance2)
+    scale = root1 * root2
     below = jnp.where(covariance >= 0, gap, 2 * scale - gap)  # m - c
-    spread = (root(variance1) - root(variance2)) ** 2
+    spread = (root1 - root2) ** 2
     variance1, variance2, covariance = variance1 + bias, variance2 + bias, covariance + bias
     total = root(variance1) * root(variance2) + magnitude(covariance)
     total = jnp.where(total > 0, total, 1)
@@ -159,19 +233,19 @@ def _affine(pairs: Pairs, w_std, b_std) -> Pairs:
     return Pairs(variance1, variance2, covariance, gap)
 
 
-def _polar(x):
+def _points(x) -> Points:
     """Squared norms and unit vectors; a zero row has the zero vector."""
     square = jnp.sum(x * x, axis=1)
-    return square, x / jnp.where(square > 0, root(square), 1)[:, None]
+    return Points(square, x / jnp.where(square > 0, root(square), 1)[:, None])
 
 
-def _symmetric(*matrices):
+def _symmetric(kernel: Kernel) -> Kernel:
     """Each matrix's mean with its transpose, to the bit.
 
     In a loop, whose operands are held in memory: fused into what makes the matrix, the two halves
     would be computed twice, and rounded differently.
     """
-    return jax.lax.map(lambda matrix: (matrix + matrix.T) / 2, jnp.stack(matrices))
+    return Kernel(*jax.lax.map(lambda matrix: (matrix + matrix.T) / 2, jnp.stack(kernel)))
 
 
 def _checked_inputs(name: str, x: Array) -> Array:

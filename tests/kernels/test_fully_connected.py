@@ -221,3 +221,51 @@ def test_bad_hyperparameters_are_named():
         fully_connected.kernel_fn(dual.relu(), float("nan"))
     with pytest.raises(ValueError, match=r"w_std: got -2\.0"):
         fully_connected.kernel_fn(dual.relu(), 1, -2.0)
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    monkeypatch.setattr(fully_connected, "_tile_side", lambda: 16)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize(("n", "m"), [(33, None), (41, None), (48, None), (41, 20), (9, 50)])
+def test_tiles_are_the_whole(n, m):
+    """Sides that do and do not divide; duplicates, near and opposite, across tiles and in them."""
+    rng = np.random.default_rng(n)
+    x = rng.normal(size=(max(n, m or 0), 5))
+    near = np.concatenate([near_pairs(5, seed=0)[::2], x])
+    x1, x2 = near[:n], None if m is None else near[:m].copy()
+    tiled = fully_connected.kernel_fn(dual.relu(), 3, 1.4, 0.1)
+    whole = jax.jvp(lambda x1: tiled(x1, x2), (x1,), (x1,))[0]  # derivatives are of the whole
+    for got, expected in zip(tiled(x1, x2), whole, strict=True):
+        scale = np.sqrt(np.max(expected)) ** 2
+        np.testing.assert_allclose(got, expected, rtol=1e-13, atol=1e-14 * scale)
+        if m is None:
+            np.testing.assert_array_equal(got, got.T)
+            np.testing.assert_array_equal(np.diagonal(got), np.diagonal(expected))
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_tiles_have_the_derivative_of_the_whole(monkeypatch):
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    weights = np.random.default_rng(1).normal(size=(40, 40))
+
+    def total(kernel_fn, parameters):
+        x, w_std, b_std = parameters
+        return jnp.sum(weights * kernel_fn(dual.relu(), 2, w_std, b_std)(x).ntk)
+
+    in_tiles = jax.grad(lambda p: total(fully_connected.kernel_fn, p))((x, 1.3, 0.2))
+    monkeypatch.setattr(fully_connected, "_tile_side", lambda: 64)
+    at_once = jax.grad(lambda p: total(fully_connected.kernel_fn, p))((x, 1.3, 0.2))
+    for got, expected in zip(in_tiles, at_once, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("small_tiles")
+def test_tiled_gram_matrix_is_positive(key):
+    x = jax.random.normal(key, (60, 5))
+    x = jnp.concatenate([x, x[:5], -x[:5], x[:5] + 1e-9])
+    for gram in fully_connected.kernel_fn(dual.relu(), 3)(x):
+        eigenvalues = np.linalg.eigvalsh(gram)
+        assert eigenvalues[0] > -1e-14 * eigenvalues[-1]

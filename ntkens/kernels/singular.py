@@ -1,0 +1,277 @@
+"""Singular kernels k(x, x') = 1 / |x - x'|^alpha, and the classifiers they make.
+
+The Hilbert estimate of Devroye, Gyorfi and Krzyzak 1998 has no bandwidth and nothing to solve,
+
+    sum_i y_i k(x, x_i) / sum_i k(x, x_i),
+
+interpolates, and is consistent where alpha is the dimension of the data. It is the limit of deep
+networks whose activation has mean zero, with alpha = -2 log f'(0) / log f'(1), f the dual
+activation (arXiv:2204.14126). At alpha = infinity it is the nearest neighbour, towards 0 the mean.
+
+The kernel overflows where it matters, and so only logarithms of ratios of distances are formed.
+|x|^2 + |x'|^2 - 2 x.x' costs a matrix product and, near a pair's own distance, its digits: what it
+leaves too few of is computed anew from the difference of the points, however many pairs that is.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from ntkens.checks import check_finite, is_concrete
+
+# A pair with |x - x'|^2 < NEAR (|x - c|^2 + |x' - c|^2), c the mean of the inputs, is computed from
+# its difference. Above, rounding is a few eps / NEAR of the square at worst.
+NEAR = 1 / 16
+
+# Up to this width all squares are sums of squared differences: as fast as a product, and what is
+# of few dimensions has many near pairs.
+NARROW = 16
+
+# Near pairs are looked for one by one, and computed with those that stand next to them.
+WINDOW = 8
+
+
+def log_kernel(exponent: Float[ArrayLike, ""]):
+    """log k(x, x') = -alpha log |x - x'| for all pairs of two sets of inputs.
+
+    Args:
+        exponent: alpha, finite and above 0.
+
+    Returns:
+        `(x1, x2=None) -> [n m]` of inputs [n d] and [m d], compiled; +inf where two points
+        coincide. `x2=None` is x1 with itself: symmetric to the bit. In float32 and wider,
+        whichever the inputs have.
+
+    Raises:
+        ValueError, TypeError: as for `estimate`.
+    """
+    _check_exponent(exponent)
+
+    def evaluate(x1: Float[Array, "n d"], x2: Float[Array, "m d"] | None = None):
+        x1, others = _checked_points(("x1", x1), ("x2", x1 if x2 is None else x2))
+        return _log_kernel(x1, others, jnp.asarray(exponent, x1.dtype), x2 is None)
+
+    return evaluate
+
+
+def estimate(
+    queries: Float[Array, "m d"],
+    inputs: Float[Array, "n d"],
+    targets: Float[Array, "n *outputs"],
+    exponent: Float[ArrayLike, ""],
+    *,
+    chunk: int | None = None,
+) -> Float[Array, "m *outputs"]:
+    """The Hilbert estimate, sum_i y_i k(x, x_i) / sum_i k(x, x_i) with k = 1 / |x - x_i|^alpha.
+
+    Its sign (targets of -1 and 1) or largest output (one-hot targets) is the singular-kernel
+    classifier of arXiv:2204.14126; of one-hot targets it estimates class probabilities. A query
+    that coincides with training inputs gets the mean of their targets, exactly.
+
+    Streamed: squares of distances exist for `chunk` queries and `chunk` inputs at a time, so that
+    memory beyond a copy of the data does not grow with it. Compiled; not differentiable in reverse.
+
+    Each log k is off by at most a few alpha eps, times up to 1 / NEAR for pairs closer than most.
+    Distances below 1e-15 (float64: 1e-146) of the largest input count as that, unless 0.
+
+    Args:
+        queries: where to estimate; any point of R^d.
+        inputs: of the training set.
+        targets: one row per training input; any axes after the first are outputs.
+        exponent: alpha, finite and above 0; consistent at the intrinsic dimension of the data.
+        chunk: queries and inputs at a time, at least 1; by default 1024 on a CPU, where the tile
+            stays in cache, and 8192 elsewhere.
+
+    Raises:
+        ValueError: shapes do not match; something is empty, or holds NaN or infinities; a query is
+            so far from all inputs that squares overflow; exponent or chunk is out of range.
+        TypeError: queries or inputs are not floating point; targets are complex.
+    """
+    _check_exponent(exponent)
+    if chunk is None:
+        chunk = 1024 if jax.default_backend() == "cpu" else 8192
+    if not isinstance(chunk, int | np.integer) or chunk < 1:
+        raise ValueError(f"chunk: got {chunk}; it is at least 1 query at a time, or None")
+    check_finite("targets", targets)
+    if jnp.iscomplexobj(targets):
+        raise TypeError("targets: got complex numbers; want real ones")
+    dtype = jnp.result_type(queries, inputs)
+    queries, inputs = _checked_points(("queries", queries), ("inputs", inputs))
+    if not jnp.ndim(targets) or len(targets) != len(inputs):
+        raise ValueError(
+            f"targets: got shape {jnp.shape(targets)}; want ({len(inputs)}, ...): one row for "
+            "each of the inputs"
+        )
+    targets = jnp.asarray(targets, inputs.dtype)
+    outputs = targets.shape[1:]
+    targets = targets.reshape(len(inputs), -1)
+    means = _estimate(queries, inputs, targets, jnp.asarray(exponent, inputs.dtype), int(chunk))
+    return means.reshape(len(queries), *outputs).astype(dtype)
+
+
+@functools.partial(jax.jit, static_argnames="symmetric")
+def _log_kernel(x1, x2, exponent, symmetric):
+    scale, centre = _frame(x2)
+    squares = _squares(x1 * scale, x2 * scale, centre, jnp.ones(len(x2), bool))
+    if symmetric:
+        squares = (squares + squares.T) / 2
+    return exponent * (jnp.log(scale) - jnp.log(squares) / 2)
+
+
+@functools.partial(jax.jit, static_argnames="chunk")
+def _estimate(queries, inputs, targets, exponent, chunk):
+    scale, centre = _frame(inputs)
+    present = _in_chunks(jnp.ones(len(inputs), bool), chunk)
+    blocks = (_in_chunks(inputs * scale, chunk), _in_chunks(targets, chunk), present)
+    rows = _in_chunks(queries * scale, chunk)
+
+    def weights(squares, nearest):
+        """(nearest / squares)^(alpha / 2); where the nearest is at 0, all weight is its own."""
+        apart = nearest > 0
+        logarithm = jnp.log(squares * (1 / jnp.where(apart, nearest, 1)))
+        return jnp.where(apart, jnp.exp(-exponent / 2 * logarithm), squares == 0)
+
+    def block(sums, block):
+        inputs, targets, present = block
+
+        def tile(arguments):
+            queries, (nearest, total, weighted) = arguments
+            squares = _squares(queries, inputs, centre, present)
+            nearer = jnp.minimum(nearest, jnp.min(squares, axis=1, keepdims=True))
+            kept, added = weights(nearest, nearer), weights(squares, nearer)
+            total = kept * total + jnp.sum(added, axis=1, keepdims=True)
+            return nearer, total, kept * weighted + jnp.matmul(added, targets, precision="highest")
+
+        return jax.lax.map(tile, (rows, sums)), None
+
+    def start(width, value):
+        return jnp.full((*rows.shape[:2], width), value, inputs.dtype)
+
+    sums = (start(1, jnp.inf), start(1, 0), start(targets.shape[1], 0))
+    (_, total, weighted), _ = jax.lax.scan(block, sums, blocks)
+    return (weighted / total).reshape(-1, targets.shape[1])[: len(queries)]
+
+
+def _squares(queries, inputs, centre, present):
+    """|x - x_i|^2 [m n] with an error relative to each; infinite for inputs that are not present.
+
+    Only coincident points are at 0.
+    """
+    width = queries.shape[1]
+    if width <= NARROW:
+        columns = ((queries[:, k, None] - inputs.T[k, None]) ** 2 for k in range(width))
+        squares = sum(columns)
+        size1, size2 = jnp.zeros_like(queries[:, 0]), jnp.zeros_like(inputs[:, 0])
+    else:
+        queries_, inputs_ = queries - centre, inputs - centre
+        size1, size2 = jnp.sum(queries_**2, axis=1), jnp.sum(inputs_**2, axis=1)
+        product = jnp.matmul(queries_, inputs_.T, precision="highest")
+        squares = (size1[:, None] + size2[None, :]) - 2 * product
+    squares = jnp.where(present[None, :], squares, jnp.inf)
+    bound1 = NEAR * size1 + _resolution(squares.dtype)
+    bound2 = jnp.where(present, NEAR * size2, -jnp.inf)
+    return _renewed(squares, bound1, bound2, queries, inputs)
+
+
+def _renewed(squares, bound1, bound2, queries, inputs):
+    """The squares, those below bound1 + bound2 from the difference of their points.
+
+    Row by row, and in a row window by window from one such pair to the next: few pairs cost
+    little, and any number is served.
+    """
+    size = min(WINDOW, len(inputs))
+
+    def row(state):
+        pending, squares = state
+        index = jnp.argmax(pending)
+        near = squares[index] < bound1[index] + bound2
+
+        def window(state):
+            near, line = state
+            start = jnp.minimum(jnp.argmax(near), len(inputs) - size)
+
+            def part(array):
+                return jax.lax.dynamic_slice_in_dim(array, start, size)
+
+            anew = jnp.where(part(near), _of_differences(queries[index], part(inputs)), part(line))
+            line = jax.lax.dynamic_update_slice_in_dim(line, anew, start, 0)
+            done = jnp.zeros(size, bool)
+            return jax.lax.dynamic_update_slice_in_dim(near, done, start, 0), line
+
+        _, line = jax.lax.while_loop(lambda state: state[0].any(), window, (near, squares[index]))
+        return pending.at[index].set(False), squares.at[index].set(line)
+
+    pending = jnp.any(squares < bound1[:, None] + bound2[None, :], axis=1)
+    return jax.lax.while_loop(lambda state: state[0].any(), row, (pending, squares))[1]
+
+
+def _of_differences(query, inputs):
+    """|x - x_i|^2 [n]; no less than what sums of squares can resolve, and coincidence is 0."""
+    difference = query[None, :] - inputs
+    squares = jnp.sum(difference**2, axis=1)
+    apart = jnp.any(difference != 0, axis=1)
+    return jnp.where(apart, jnp.maximum(squares, _resolution(squares.dtype)), 0)
+
+
+def _resolution(dtype):
+    """Below, squares of differences lose digits to underflow."""
+    return jnp.finfo(dtype).tiny / jnp.finfo(dtype).eps
+
+
+def _frame(inputs):
+    """A power of 2 that brings squared distances of inputs below 1, and the scaled inputs' mean."""
+    _, exponent = jnp.frexp(jnp.max(jnp.abs(inputs)))
+    exponent = exponent + math.ceil(math.log2(2 * inputs.shape[1] ** 0.5))
+    least = jnp.finfo(inputs.dtype).minexp  # the scale is a normal number
+    scale = jnp.ldexp(jnp.ones((), inputs.dtype), jnp.clip(-exponent, least, -least))
+    return scale, jnp.mean(inputs * scale, axis=0)
+
+
+def _in_chunks(array, chunk):
+    """The array as [chunks, chunk or less, ...], of equal chunks; filled up with zeros."""
+    count = -(-len(array) // chunk)
+    each = -(-len(array) // count)
+    filled = jnp.pad(array, [(0, count * each - len(array))] + [(0, 0)] * (array.ndim - 1))
+    return filled.reshape(count, each, *array.shape[1:])
+
+
+def _check_exponent(exponent):
+    if jnp.ndim(exponent) or (is_concrete(exponent) and not 0 < float(exponent) < np.inf):
+        raise ValueError(
+            f"exponent: got {exponent}; want one number, finite and above 0 "
+            "(the limits are the mean of the targets, and predictors.local.nearest_neighbour)"
+        )
+
+
+def _checked_points(first, second):
+    """Two sets of points as matrices of one width and one dtype, float32 or wider."""
+    for name, points in (first, second):
+        check_finite(name, points)
+        if jnp.ndim(points) != 2 or not jnp.size(points):
+            raise ValueError(f"{name}: got shape {jnp.shape(points)}; want [examples, width]")
+        if not jnp.issubdtype(jnp.result_type(points), jnp.floating):
+            raise TypeError(
+                f"{name}: got dtype {jnp.result_type(points)}; want floating point, "
+                "say x.astype(float)"
+            )
+    (name1, points1), (name2, points2) = first, second
+    width = jnp.shape(points2)[1]
+    if jnp.shape(points1)[1] != width:
+        raise ValueError(
+            f"{name1}: its width is {jnp.shape(points1)[1]}, that of {name2} {width}; want equal"
+        )
+    dtype = jnp.result_type(points1, points2, jnp.float32)
+    points1, points2 = jnp.asarray(points1, dtype), jnp.asarray(points2, dtype)
+    if is_concrete(points1, points2):
+        largest = float(np.max(np.abs(np.asarray(points2)))) or 1
+        farthest = float(jnp.finfo(dtype).max) ** 0.4 * largest
+        if np.max(np.abs(np.asarray(points1))) > farthest:
+            raise ValueError(
+                f"{name1}: holds numbers above {farthest:.1e}, so far from all of {name2} that "
+                f"squares overflow {dtype}; drop them, or give the points in a wider dtype"
+            )
+    return points1, points2

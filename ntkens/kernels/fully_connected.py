@@ -105,7 +105,7 @@ def kernel_fn(dual: Dual, depth: int, w_std: float = 1.0, b_std: float = 0.0) ->
             points2 = points1 if x2 is None else _points(x2)
             same = _same(0, len(x1), 0, len(points2.unit), x2 is None)
             kernel = layers(points1, points2, same, w_std, b_std)
-            return _symmetric(kernel) if x2 is None else kernel
+            return Kernel(*jax.lax.map(_mirrored, jnp.stack(kernel))) if x2 is None else kernel
 
         return jax.jvp(whole, primals, tangents)
 
@@ -137,41 +137,68 @@ def _angular(series, scale, points1: Points, points2: Points, same: Array) -> Ke
 def _in_tiles(tile, points1: Points, points2: Points | None) -> Kernel:
     """All pairs, tile by tile; those of one set with itself in half the work.
 
-    Tiles begin at multiples of the side, the last where it ends with the data. A symmetric matrix
-    gets each tile and its transpose, tiles on the diagonal last: they are made symmetric to the
-    bit, and lie over what the last tiles of a row overlap.
+    Tiles begin at multiples of the side, the last where it ends with the data, over part of the
+    one before. A symmetric matrix gets each tile and its transpose; those on the diagonal, made
+    symmetric to the bit, come last in their rows and lie over what the last row overlaps.
     """
     symmetric = points2 is None
     points2 = points1 if symmetric else points2
-    rows, columns, side = len(points1.unit), len(points2.unit), _tile_side()
+    rows, columns = len(points1.unit), len(points2.unit)
+    side = _tile_side(max(rows, columns))
     height, width = min(side, rows), min(side, columns)
     if (height, width) == (rows, columns):
         kernel = tile(points1, points2, _same(0, rows, 0, columns, symmetric))
-        return _symmetric(kernel) if symmetric else kernel
-    starts = [
-        (min(row, rows - height), min(column, columns - width))
-        for row in range(0, rows, height)
-        for column in range(0, columns, width)
-        if column <= row or not symmetric
-    ]
-    starts = sorted(starts, key=lambda start: symmetric and start[0] == start[1])
+        return Kernel(*jax.lax.map(_mirrored, jnp.stack(kernel))) if symmetric else kernel
 
-    def place(kernel, start):
-        row, column = start
+    def row_of_tiles(index, kernel):
+        row = jnp.minimum(index * height, rows - height)
         part1 = Points(*(jax.lax.dynamic_slice_in_dim(a, row, height) for a in points1))
-        part2 = Points(*(jax.lax.dynamic_slice_in_dim(a, column, width) for a in points2))
-        part = tile(part1, part2, _same(row, height, column, width, symmetric))
-        if symmetric:
-            part = jax.lax.cond(row == column, _symmetric, lambda part: part, part)
-        kernel = _write(kernel, part, (row, column))
-        if symmetric:
-            kernel = _write(kernel, Kernel(part.nngp.T, part.ntk.T), (column, row))
-        return kernel, None
+
+        def place(index, kernel):
+            column = jnp.minimum(index * width, columns - width)
+            part2 = Points(*(jax.lax.dynamic_slice_in_dim(a, column, width) for a in points2))
+            part = tile(part1, part2, _same(row, height, column, width, symmetric))
+            if not symmetric:
+                return _write(kernel, part, (row, column))
+            part = jax.lax.cond(
+                row == column, lambda part: Kernel(*map(_mirrored, part)), lambda part: part, part
+            )
+            kernel = _write(kernel, part, (row, column))
+            return _write(kernel, Kernel(part.nngp.T, part.ntk.T), (column, row))
+
+        end = index + 1 if symmetric else -(-columns // width)
+        return jax.lax.fori_loop(0, end, place, kernel)
 
     shape, dtype = (rows, columns), points1.unit.dtype
     # different constants, or the compiler makes one array and a copy of it
     empty = Kernel(jnp.zeros(shape, dtype), jnp.ones(shape, dtype))
-    return jax.lax.scan(place, empty, jnp.asarray(starts))[0]
+    return jax.lax.fori_loop(0, -(-rows // height), row_of_tiles, empty)
+
+
+def _tile_side(examples: int) -> int:
+    """The side of a tile.
+
+    On a CPU its few arrays stay in a core's cache, and of the sides near 256 that fill vector
+    registers the one is taken that overlaps least; an accelerator wants large tiles.
+    """
+    if jax.default_backend() != "cpu":
+        return 4096
+
+    def work(side):  # of the tiles and of the inputs they read
+        tiles = -(-examples // side)
+        return tiles * (tiles + 1) * side * (side + 20)
+
+    return min(range(192, 289, 16), key=work)
+
+
+def _mirrored(matrix: Array) -> Array:
+    """The lower triangle, and its mirror image above: symmetric to the bit.
+
+    Of a matrix that is held in memory (by a loop or a conditional around this): fused into what
+    makes the matrix, the two halves would be computed twice, and rounded differently.
+    """
+    index = jnp.arange(len(matrix))
+    return jnp.where(index[:, None] >= index[None, :], matrix, matrix.T)
 
 
 def _same(row, height: int, column, width: int, symmetric: bool) -> Array:
@@ -184,11 +211,6 @@ def _write(kernel: Kernel, part: Kernel, start) -> Kernel:
     return Kernel(
         *(jax.lax.dynamic_update_slice(*both, start) for both in zip(kernel, part, strict=True))
     )
-
-
-def _tile_side() -> int:
-    """On a CPU the few arrays of a tile stay in a core's cache; an accelerator wants large ones."""
-    return 256 if jax.default_backend() == "cpu" else 4096
 
 
 def _input_pairs(points1: Points, points2: Points, same: Array) -> Pairs:
@@ -237,15 +259,6 @@ def _points(x) -> Points:
     """Squared norms and unit vectors; a zero row has the zero vector."""
     square = jnp.sum(x * x, axis=1)
     return Points(square, x / jnp.where(square > 0, root(square), 1)[:, None])
-
-
-def _symmetric(kernel: Kernel) -> Kernel:
-    """Each matrix's mean with its transpose, to the bit.
-
-    In a loop, whose operands are held in memory: fused into what makes the matrix, the two halves
-    would be computed twice, and rounded differently.
-    """
-    return Kernel(*jax.lax.map(lambda matrix: (matrix + matrix.T) / 2, jnp.stack(kernel)))
 
 
 def _checked_inputs(name: str, x: Array) -> Array:

@@ -59,8 +59,8 @@ def kernel_fn(dual: Dual, depth: int, *, normalise: bool = False) -> Callable[..
     """The kernels of a network of any depth on the unit sphere, as logarithms.
 
     Args:
-        dual: the activation; scaled to unit variance.
-        depth: L >= 0, up to 10^5 and beyond; a new depth does not compile anew.
+        dual: the activation; scaled to unit variance. Make it once: what is compiled belongs to it.
+        depth: L >= 0, up to 10^5 and beyond; a new depth of the same dual does not compile anew.
         normalise: put inputs on the unit sphere; False wants them there.
 
     Returns:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 # More of them are less work outside of products and a longer compilation, by their square.
-PANELS = 8
+PANELS = 10
 NARROWEST = 64
 
 _product = functools.partial(jnp.matmul, precision="highest")
@@ -51,7 +51,7 @@ def substitute(panels: list[Panel], columns: Float[Array, "n k"]) -> Float[Array
     for inverse, below in panels:
         width = len(inverse)
         forward.append(_product(inverse, rest[:width]))
-        rest = rest[width:] - _product(below, forward[-1])
+        rest = rest[width:] - _product(forward[-1].T, below.T).T  # faster than below @ forward
     solution = rest  # no rows are left
     for (inverse, below), part in zip(reversed(panels), reversed(forward), strict=True):
         part = _product(inverse.T, part - _product(below.T, solution))

@@ -63,7 +63,7 @@ class SolveInfo(NamedTuple):
 
 def dense(matrix: Float[Array, "n n"]) -> Operator:
     """The `Operator` of a symmetric matrix that is held."""
-    matrix = _checked_matrix("matrix", matrix)
+    matrix, _ = _checked_matrix("matrix", matrix)
     return Operator(  # a pytree: under jit the matrix is an argument, and no constant
         matvec=Partial(_dense_product, matrix),
         diagonal=jnp.diag(matrix),
@@ -98,8 +98,8 @@ def cholesky(
 
     Returns:
         The solution and its info; the residual is the backward error. Beyond the reach of float32
-        (condition numbers above 1e7 or so, less where n is large) `converged` is False, and the solution NaN if the
-        factor does not exist.
+        (condition numbers above 1e7 or so, less where n is large) `converged` is False, and the
+        solution NaN if the factor does not exist.
 
     Raises:
         ValueError: shapes do not match; matrix or targets hold NaN or infinities; the matrix is
@@ -107,13 +107,13 @@ def cholesky(
         TypeError: x64 is off, or the matrix is not float64.
     """
     check_float64("solve.cholesky")
-    matrix = _checked_matrix("matrix", matrix)
+    matrix, squares = _checked_matrix("matrix", matrix)
     if matrix.dtype != jnp.float64:
         raise TypeError(f"matrix: got dtype {matrix.dtype}, wants float64, to refine in")
     targets, ridge = _checked_targets(targets, ridge, len(matrix), matrix.dtype)
     _check_limits(tolerance, iterations)
     columns = targets.reshape(len(targets), -1)
-    solution, iteration, errors = _refined(matrix, columns, ridge, tolerance, iterations)
+    solution, iteration, errors = _refined(matrix, squares, columns, ridge, tolerance, iterations)
     errors = errors.reshape(targets.shape[1:])
     info = SolveInfo(iteration, errors, jnp.all(errors <= tolerance))
     return solution.reshape(targets.shape), info
@@ -278,13 +278,12 @@ def _inverse_of(preconditioner):
 
 
 @jax.jit
-def _refined(matrix, targets, ridge, tolerance, iterations):
+def _refined(matrix, squares, targets, ridge, tolerance, iterations):
     """The solution, the iterations and the backward errors."""
     diagonal = jnp.diag(matrix) + ridge
     scale = 1 / jnp.sqrt(diagonal)
     factor = panels.factorise(matrix, scale)
-    squares = jnp.sum(matrix**2, axis=1) - jnp.diag(matrix) ** 2 + diagonal**2
-    largest = jnp.sqrt(jnp.max(squares))
+    largest = jnp.sqrt(jnp.max(squares - jnp.diag(matrix) ** 2 + diagonal**2))
 
     def product(columns):
         return _product(matrix, columns) + ridge * columns
@@ -322,29 +321,32 @@ def _dense_columns(matrix, indices):
 
 
 @jax.jit
-def _largest(matrix):
-    """NaN if not all is finite, which a maximum alone does not see on a CPU."""
-    return jnp.where(jnp.all(jnp.isfinite(matrix)), jnp.max(jnp.abs(matrix)), jnp.nan)
+def _row_squares(matrix):
+    return jnp.sum(matrix**2, axis=1)
 
 
 def _checked_matrix(name, matrix):
-    """Checked without another matrix of its size: finite; square; symmetric, in a strip."""
+    """The matrix and the squared norms of its rows: finite, square, symmetric in a strip.
+
+    By one pass over its memory, and without another matrix of its size.
+    """
     check_real(name, matrix)
     matrix = jnp.asarray(matrix)
     if matrix.dtype not in (jnp.float32, jnp.float64):
         raise TypeError(f"{name}: got dtype {matrix.dtype}, wants floating point, 32 or 64 bits")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
         raise ValueError(f"{name}: got shape {matrix.shape}, wants [n n]")
+    squares = _row_squares(matrix)
+    check_finite(name, squares)
     if is_concrete(matrix):
-        largest = _largest(matrix)
-        check_finite(name, largest)
         asymmetry = np.max(np.abs(matrix[:, :STRIP] - matrix[:STRIP].T))
-        if asymmetry > 1000 * jnp.finfo(matrix.dtype).eps * largest:
+        largest = np.sqrt(np.max(squares))
+        if asymmetry > 100 * jnp.finfo(matrix.dtype).eps * largest:
             raise ValueError(
-                f"{name}: not symmetric (a difference of {asymmetry:.3g}, largest entry "
+                f"{name}: not symmetric (a difference of {asymmetry:.3g}, the largest column "
                 f"{largest:.3g}); a kernel of the training inputs with themselves is"
             )
-    return matrix
+    return matrix, squares
 
 
 def _checked_targets(targets, ridge, length, dtype):

@@ -20,7 +20,7 @@ def partial_cholesky(seed, matrix, rank):
     return low_rank.partial_cholesky(jax.random.key(seed), solve.dense(matrix), rank)
 
 
-@pytest.mark.parametrize("rank", [1, 12, N])
+@pytest.mark.parametrize("rank", [12, pytest.param(N, marks=pytest.mark.slow)])
 def test_it_is_right_in_its_pivots_and_below_elsewhere(rank):
     matrix = kernel()
     factor, pivots, count, left = partial_cholesky(0, matrix, rank)
@@ -61,21 +61,22 @@ def with_unequal_rows():
     return root @ root.T + 0.1 * np.eye(5)
 
 
+@pytest.mark.slow
 def test_error_on_average_is_within_the_theorem():
     """Theorem 3 of arXiv:2207.06503: E tr(A - FF^T) <= (1 + e) tr(A - A_r) with
     k >= r / e + r log(1 / (e eta)) pivots, eta = tr(A - A_r) / tr(A).
     """
     matrix = kernel()
     eigenvalues = np.linalg.eigvalsh(matrix)[::-1]
-    best, excess, rank = np.sum(eigenvalues[4:]), 0.5, 4
+    best, excess, rank, pivots = np.sum(eigenvalues[2:]), 0.5, 2, 12
     eta = best / np.sum(eigenvalues)
-    pivots = int(np.ceil(rank / excess + rank * np.log(1 / (excess * eta))))
+    assert rank / excess + rank * np.log(1 / (excess * eta)) <= pivots
     left = [float(jnp.sum(partial_cholesky(seed, matrix, pivots).left)) for seed in range(20)]
     assert np.mean(left) <= (1 + excess) * best
     assert min(left) >= np.sum(eigenvalues[pivots:])  # no factor of that rank is better
 
 
-@pytest.mark.parametrize("proposals", [4, 256])
+@pytest.mark.parametrize("proposals", [pytest.param(4, marks=pytest.mark.slow), 256])
 def test_rows_of_zeros_at_the_end_change_nothing(proposals, monkeypatch):
     monkeypatch.setattr(low_rank, "PROPOSALS", proposals)
     matrix = kernel()
@@ -130,13 +131,13 @@ def test_condition_number_is_within_its_bound():
 def test_bad_input_is_named():
     key, operator = jax.random.key(0), solve.dense(np.eye(4))
     negative = operator._replace(diagonal=jnp.array([1.0, -1.0, 1.0, 1.0]))
-    root = np.ones((4, 1))
+    one = solve.dense(np.ones((N, N)))
     for call, message in (
         (lambda: solve.preconditioner(key, operator, 0), "rank: got 0"),
         (lambda: solve.preconditioner(key, operator, 5), "rank: got 5"),
         (lambda: solve.preconditioner(key, operator, 2, ridge=-1.0), "ridge: got -1"),
         (lambda: solve.preconditioner(key, negative, 2), "operator.diagonal: has entries below"),
-        (lambda: solve.preconditioner(key, solve.dense(root @ root.T), 2), "ridge: got 0 .*rank 1"),
+        (lambda: solve.preconditioner(key, one, 12), "ridge: got 0 .*rank 1"),
     ):
         with pytest.raises(ValueError, match=message):
             call()

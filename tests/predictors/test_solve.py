@@ -76,9 +76,6 @@ def test_cholesky_adds_the_ridge_and_keeps_the_axes_of_the_targets():
     solution, info = solve.cholesky(matrix, targets[:, :, None], ridge=0.1)
     np.testing.assert_allclose(solution, exact[:, :, None], rtol=0, atol=1e-11)
     assert info.residual.shape == (3, 1)
-    vector, info = solve.cholesky(matrix, targets[:, 0], ridge=0.1)
-    np.testing.assert_allclose(vector, exact[:, 0], rtol=0, atol=1e-11)
-    assert info.residual.shape == ()
 
 
 @pytest.mark.parametrize(("of_matrix", "of_targets"), [(1e-60, 1e60), (1e60, 1e-60)])
@@ -100,13 +97,15 @@ def test_cholesky_of_rows_of_unequal_scale():
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_cholesky_of_few_rows(size):
+def test_cholesky_of_few_rows_and_a_vector(size):
     matrix = with_spectrum(np.arange(1.0, size + 1))
     solution, info = solve.cholesky(matrix, np.ones(size))
     np.testing.assert_allclose(solution, np.linalg.solve(matrix, np.ones(size)), rtol=0, atol=1e-12)
     assert info.converged
+    assert info.residual.shape == ()
 
 
+@pytest.mark.slow
 def test_cholesky_under_jit():
     matrix, targets = jnp.asarray(conditioned(1e4)), jnp.asarray(right_hand_sides(3))
     solution, info = jax.jit(solve.cholesky)(matrix, targets)
@@ -195,25 +194,26 @@ def test_several_right_hand_sides_are_each_alone():
         np.testing.assert_array_equal(state.solution[:, 1], together[0].solution[:, 1])
 
 
+def deflating(matrix, rank):
+    """The preconditioner that takes the largest eigenvalues to 1, and leaves the others."""
+    eigenvalues, directions = np.linalg.eigh(matrix)
+    factor = np.diag(np.sqrt(eigenvalues[-rank:]))
+    arrays = directions[:, -rank:], factor, np.float64(1)
+    return solve.Preconditioner(*map(jnp.asarray, arrays))
+
+
 def test_iterations_are_what_the_spectrum_left_by_the_preconditioner_bounds():
-    """|r_k| / |r_0| <= 2 sqrt(kappa) rho^k; kappa after the 10 outliers are gone."""
-    eigenvalues = np.concatenate([np.geomspace(1e3, 1e7, 10), np.linspace(1, 2, N - 10)])
-    matrix, targets = with_spectrum(eigenvalues), right_hand_sides(3)
-    operator = solve.dense(matrix)
-    made = solve.preconditioner(jax.random.key(0), operator, 30)
-    basis, factor, ridge = map(np.asarray, made)
-    dense = basis @ (factor @ factor.T) @ basis.T + ridge * (np.eye(N) - basis @ basis.T)
-    root = np.linalg.inv(np.linalg.cholesky(dense))
-    left = np.linalg.eigvalsh(root @ matrix @ root.T)
-    kappa = left[-1] / left[0]
-    assert kappa < 10
-    rate = (np.sqrt(kappa) - 1) / (np.sqrt(kappa) + 1)
-    # In the norm of M^-1, of condition number kappa(M): bring it to the Euclidean one.
-    constant = 2 * np.sqrt(kappa * np.linalg.cond(dense))
-    bound = np.log(constant / 1e-6) / -np.log(rate)
+    """|r_k| <= 2 sqrt(kappa) rho^k |r_0| in the norm of M^-1, with kappa = 2 when the outliers are
+    gone.
+    """
+    outliers, rest = np.geomspace(1e3, 1e7, 10), np.linspace(1, 2, N - 10)
+    matrix, targets = with_spectrum([*outliers, *rest]), right_hand_sides(3)
+    made = deflating(matrix, 10)
     solution, info = conjugate_gradients(matrix, targets, preconditioner=made, tolerance=1e-6)
+    rho = (np.sqrt(2) - 1) / (np.sqrt(2) + 1)
+    largest = np.sqrt(outliers[-1])  # from the norm of M^-1 to the Euclidean one
     assert info.converged
-    assert info.iterations <= bound
+    assert info.iterations <= np.log(2 * np.sqrt(2) * largest / 1e-6) / -np.log(rho)
     assert relative_residual(matrix, solution, targets).max() <= 1e-6
     _, without = conjugate_gradients(matrix, targets, tolerance=1e-6)
     assert without.iterations > 2 * info.iterations
@@ -222,7 +222,7 @@ def test_iterations_are_what_the_spectrum_left_by_the_preconditioner_bounds():
 def test_a_stored_state_continues_to_the_bit(tmp_path):
     matrix, targets = conditioned(100), right_hand_sides(3)
     operator = solve.dense(matrix)
-    made = solve.preconditioner(jax.random.key(0), operator, 30, ridge=0.1)
+    made = deflating(matrix, 10)
     arguments = {"ridge": 0.1, "preconditioner": made, "tolerance": 1e-9}
     states = [*solve.iterate(operator, targets, **arguments)]
     for killed in (0, 5, len(states) - 2):
@@ -308,8 +308,7 @@ def test_dense_is_its_matrix():
 
 def test_bad_solves_are_named_before_any_product():
     operator = solve.dense(np.eye(4))
-    made = solve.preconditioner(jax.random.key(0), operator, 2)
-    other = made._replace(basis=made.basis[:3])
+    other = solve.Preconditioner(jnp.ones((3, 2)), jnp.eye(2), jnp.ones(()))
     state = solve.start(operator, np.ones((4, 2)))
     for keywords, message in (
         ({"targets": np.ones(3)}, r"targets: got shape \(3,\)"),

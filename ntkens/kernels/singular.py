@@ -31,8 +31,8 @@ NEAR = 1 / 16
 # of few dimensions has many near pairs.
 NARROW = 16
 
-# Near pairs are looked for one by one, and computed with those that stand next to them.
-WINDOW = 8
+# Near pairs of one query are computed so many at a time.
+SLOTS = 8
 
 
 def log_kernel(exponent: Float[ArrayLike, ""]):
@@ -73,7 +73,8 @@ def estimate(
     that coincides with training inputs gets the mean of their targets, exactly.
 
     Streamed: squares of distances exist for `chunk` queries and `chunk` inputs at a time, so that
-    memory beyond a copy of the data does not grow with it. Compiled; not differentiable in reverse.
+    memory beyond a copy of the data does not grow with it. Compiled. Derivatives with respect to points are to be had
+    forward (`jax.jvp`) only.
 
     Each log k is off by at most a few alpha eps, times up to 1 / NEAR for pairs closer than most.
     Distances below 1e-15 (float64: 1e-146) of the largest input count as that, unless 0.
@@ -142,6 +143,7 @@ def _estimate(queries, inputs, targets, exponent, chunk):
             queries, (nearest, total, weighted) = arguments
             squares = _squares(queries, inputs, centre, present)
             nearer = jnp.minimum(nearest, jnp.min(squares, axis=1, keepdims=True))
+            nearer = jax.lax.stop_gradient(nearer)  # it cancels, and starts at infinity
             kept, added = weights(nearest, nearer), weights(squares, nearer)
             total = kept * total + jnp.sum(added, axis=1, keepdims=True)
             return nearer, total, kept * weighted + jnp.matmul(added, targets, precision="highest")
@@ -180,30 +182,23 @@ def _squares(queries, inputs, centre, present):
 def _renewed(squares, bound1, bound2, queries, inputs):
     """The squares, those below bound1 + bound2 from the difference of their points.
 
-    Row by row, and in a row window by window from one such pair to the next: few pairs cost
-    little, and any number is served.
+    Row by row, and of a row `SLOTS` at a time: few cost little, and any number is served.
     """
-    size = min(WINDOW, len(inputs))
 
     def row(state):
         pending, squares = state
         index = jnp.argmax(pending)
-        near = squares[index] < bound1[index] + bound2
+        upto = jnp.cumsum(squares[index] < bound1[index] + bound2)
 
-        def window(state):
-            near, line = state
-            start = jnp.minimum(jnp.argmax(near), len(inputs) - size)
+        def some(state):
+            done, squares = state
+            slots = done + jnp.arange(1, SLOTS + 1)
+            columns = jnp.searchsorted(upto, slots, method="compare_all")
+            anew = _of_differences(queries[index], inputs.at[columns].get(mode="clip"))
+            return done + SLOTS, squares.at[index, columns].set(anew, mode="drop")
 
-            def part(array):
-                return jax.lax.dynamic_slice_in_dim(array, start, size)
-
-            anew = jnp.where(part(near), _of_differences(queries[index], part(inputs)), part(line))
-            line = jax.lax.dynamic_update_slice_in_dim(line, anew, start, 0)
-            done = jnp.zeros(size, bool)
-            return jax.lax.dynamic_update_slice_in_dim(near, done, start, 0), line
-
-        _, line = jax.lax.while_loop(lambda state: state[0].any(), window, (near, squares[index]))
-        return pending.at[index].set(False), squares.at[index].set(line)
+        _, squares = jax.lax.while_loop(lambda state: state[0] < upto[-1], some, (0, squares))
+        return pending.at[index].set(False), squares
 
     pending = jnp.any(squares < bound1[:, None] + bound2[None, :], axis=1)
     return jax.lax.while_loop(lambda state: state[0].any(), row, (pending, squares))[1]
@@ -228,7 +223,7 @@ def _frame(inputs):
     exponent = exponent + math.ceil(math.log2(2 * inputs.shape[1] ** 0.5))
     least = jnp.finfo(inputs.dtype).minexp  # the scale is a normal number
     scale = jnp.ldexp(jnp.ones((), inputs.dtype), jnp.clip(-exponent, least, -least))
-    return scale, jnp.mean(inputs * scale, axis=0)
+    return scale, jnp.mean(inputs * scale, axis=0, keepdims=True)
 
 
 def _in_chunks(array, chunk):
@@ -269,7 +264,7 @@ def _checked_points(first, second):
     if is_concrete(points1, points2):
         largest = float(np.max(np.abs(np.asarray(points2)))) or 1
         farthest = float(jnp.finfo(dtype).max) ** 0.4 * largest
-        if np.max(np.abs(np.asarray(points1))) > farthest:
+        if float(np.max(np.abs(np.asarray(points1)))) > farthest:
             raise ValueError(
                 f"{name1}: holds numbers above {farthest:.1e}, so far from all of {name2} that "
                 f"squares overflow {dtype}; drop them, or give the points in a wider dtype"

@@ -88,8 +88,8 @@ def majority(
     queries, inputs, targets = _checked(queries, inputs, targets)
     total = jnp.sum(targets, axis=0)
     if is_concrete(total):
-        votes = np.sort(np.asarray(total).reshape(-1))
-        if (total.ndim == 0 and total == 0) or (total.ndim and votes[-2:-1] == votes[-1:]):
+        votes = np.sort(np.asarray(total), axis=None)
+        if votes[-1] == (votes[-2] if len(votes) > 1 else 0):
             raise ValueError(
                 f"targets: their sums {np.asarray(total).tolist()} tie, and there is no majority; "
                 "leave a training example out"
@@ -108,7 +108,8 @@ def nearest_neighbour(
 
     A matrix product proposes: all inputs that may be nearest within the bound of its rounding. The
     difference to the query decides among them: only distances that agree to rounding, however
-    small, are confused, and distances of whole numbers are exact.
+    small, are confused; those of whole numbers are exact, and so are their ties. Differences below
+    1e-19 (float64: 1e-154) of the largest input count as 0.
 
     Streamed: `chunk` queries and `chunk` inputs at a time, so that memory beyond a copy of the data
     does not grow with it. Compiled; the result has no derivative with respect to the points. An
@@ -122,8 +123,8 @@ def nearest_neighbour(
             stays in cache, and 8192 elsewhere.
 
     Raises:
-        ValueError: shapes do not match; something is empty, holds NaN or infinities, or numbers
-            whose squares overflow; chunk is out of range.
+        ValueError: shapes do not match; something is empty, or holds NaN or infinities; a query is
+            so far from all inputs that squares overflow; chunk is out of range.
         TypeError: queries or inputs are not floating point, or targets complex.
     """
     if chunk is None:
@@ -139,7 +140,11 @@ def nearest_neighbour(
 
 @functools.partial(jax.jit, static_argnames="chunk")
 def _nearest_neighbour(queries, inputs, targets, chunk):
-    centre = jnp.mean(inputs, axis=0)
+    _, exponent = jnp.frexp(jnp.max(jnp.abs(inputs)))
+    least = jnp.finfo(inputs.dtype).minexp
+    scale = jnp.ldexp(jnp.ones((), inputs.dtype), jnp.clip(-exponent, least, -least))
+    queries, inputs = queries * scale, inputs * scale  # exact, and squares stay in range
+    centre = jnp.mean(inputs, axis=0, keepdims=True)
     present = _in_chunks(jnp.ones(len(inputs), bool), chunk)
     blocks = (_in_chunks(inputs, chunk), _in_chunks(targets, chunk), present)
     rows = _in_chunks(queries, chunk)
@@ -181,15 +186,15 @@ def _nearest_neighbour(queries, inputs, targets, chunk):
 
 
 def _bounds(queries, inputs):
-    """Bounds of |x - x_i|^2 [m n] as sums of differences give it, from a product.
+    """Bounds, by a product, of what sums of squared differences give for |x - x_i|^2 [m n].
 
-    Sums of d products and of d squares, whatever their order, are off by d eps / 2 of the sum of
-    sizes, and the rounding of x - c and of the last sums adds a few eps.
+    Of the two sizes' sum, d products and d squares add up to within d eps / 2 each, in any order;
+    d squared differences to within d eps; differences from the centre and last sums take 8 eps.
     """
     width = queries.shape[1]
     size1, size2 = jnp.sum(queries**2, axis=1)[:, None], jnp.sum(inputs**2, axis=1)[None, :]
     product = jnp.matmul(queries, inputs.T, precision="highest")
-    slack = 2 * (width + 8) * jnp.finfo(inputs.dtype).eps * (size1 + size2)
+    slack = 2 * (width + 4) * jnp.finfo(inputs.dtype).eps * (size1 + size2)
     squares = size1 + size2 - 2 * product
     return squares - slack, squares + slack
 
@@ -239,11 +244,12 @@ def _checked(queries, inputs, targets):
         )
     dtype = jnp.result_type(queries, inputs, jnp.float32)
     queries, inputs = jnp.asarray(queries, dtype), jnp.asarray(inputs, dtype)
-    largest = float(jnp.finfo(dtype).max / (8 * inputs.shape[1])) ** 0.5
-    for name, points in (("queries", queries), ("inputs", inputs)):
-        if is_concrete(points) and np.max(np.abs(np.asarray(points))) > largest:
+    if is_concrete(queries, inputs):
+        largest = float(np.max(np.abs(np.asarray(inputs)))) or 1
+        farthest = float(jnp.finfo(dtype).max) ** 0.4 * largest
+        if float(np.max(np.abs(np.asarray(queries)))) > farthest:
             raise ValueError(
-                f"{name}: holds numbers above {largest:.1e}, whose squares overflow {dtype}; "
-                "scale queries and inputs, or give them in a wider dtype"
+                f"queries: hold numbers above {farthest:.1e}, so far from all of the inputs that "
+                f"squares overflow {dtype}; drop them, or give the points in a wider dtype"
             )
     return queries, inputs, jnp.asarray(targets, dtype)

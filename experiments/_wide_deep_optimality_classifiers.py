@@ -141,8 +141,9 @@ def _table(dual: Dual, depth: int):
     """
     logits = jnp.linspace(LOW, HIGH, POINTS)
     cosine, versine = jax.nn.sigmoid(-logits), jax.nn.sigmoid(logits)
-    found = deep.iterate(dual, depth, cosine, versine)
-    return found.coordinate, infinite_depth.limit(dual).slope_at_zero
+    coordinate = deep.iterate(dual, depth, cosine, versine).coordinate
+    slope = infinite_depth.limit(dual).slope_at_zero
+    return coordinate.at[0].set(-depth * math.log(slope)), slope  # the first is for coincidence
 
 
 def _read(table, queries, inputs) -> np.ndarray:

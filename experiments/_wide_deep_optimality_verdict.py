@@ -52,16 +52,16 @@ def _taxonomy(rows, activation):
         "reproduced"
         if arrived and ahead
         else "inconclusive"
-        if arrived or rising
+        if arrived or rising or last["failed"]
         else "not reproduced"
     )
-    course = ", ".join(f"{row[limit]:.3f}" for row in found)
+    course = ", ".join("failed" if row["failed"] else f"{row[limit]:.3f}" for row in found)
     return Claim(
         f"{activation}: depth makes it the {limit}",
         outcome,
         "1 in the limit",
         f"{last[limit]:.3f} +- {error:.3f} at depth {last['depth']}",
-        f"agreement of the {kernel.upper()} classifier with it, of 41 points on S^2, at depths "
+        f"agreement of the {kernel.upper()} classifier with it, of 40 points on S^2, at depths "
         f"{', '.join(str(row['depth']) for row in found)}: {course}; with the others at the end: "
         + ", ".join(f"{name} {last[name]:.3f}" for name in rivals),
     )

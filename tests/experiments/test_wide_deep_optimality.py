@@ -27,7 +27,7 @@ def planted():
     rows = []
     for activation, (limit, _) in judge.TAXONOMY.items():
         for depth, agreement in ((1, 0.6), (100, 0.99)):
-            row = {"kind": "taxonomy", "activation": activation, "depth": depth}
+            row = {"kind": "taxonomy", "activation": activation, "depth": depth, "failed": None}
             for name in judge.LIMITS:
                 row |= {name: agreement if name == limit else 0.7, f"{name} error": 0.005}
             rows.append(row)
@@ -107,6 +107,8 @@ def test_planted_rows_give_the_planted_verdict():
          {"majority": "inconclusive"}),  # it still rises
         (change("taxonomy", {"activation": "h_2"}, **{"majority": 0.99}),
          {"neighbour": "inconclusive"}),  # near it, and as near to another
+        (change("taxonomy", {"activation": "h_2", "depth": 100}, failed="8 of 8: singular",
+                **{"nearest neighbour": math.nan}), {"neighbour": "inconclusive"}),
         (change("exponents", {"dimension": 4}, nngp=4.1), {"exponents": "not reproduced"}),
         (change("exponents", increments=lambda row: row["ntk"]), {"exponents": "not reproduced"}),
         (swap("sphere", "classifier", "matched", "mismatched"),

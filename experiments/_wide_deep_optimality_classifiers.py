@@ -113,7 +113,7 @@ def deep_kernel(train, queries, dual: Dual, depth: int) -> Decision:
 
 def relu_network(train, queries, depth: int) -> Decision:
     """The sign of the prediction of the NTK of a ReLU network."""
-    kernel_fn = fully_connected.kernel_fn(RELU, depth, w_std=math.sqrt(2))
+    kernel_fn = _relu_kernel(depth)
     inputs = jnp.asarray(train.inputs)
     weights, failed = _solved(np.asarray(kernel_fn(inputs).ntk), train.labels.astype(float))
     if failed:
@@ -123,6 +123,11 @@ def relu_network(train, queries, depth: int) -> Decision:
         for start in range(0, len(queries), BLOCK)
     ]
     return _signs(np.concatenate(blocks))
+
+
+@functools.cache
+def _relu_kernel(depth):
+    return fully_connected.kernel_fn(RELU, depth, w_std=math.sqrt(2))
 
 
 def _arrays(train, queries):

@@ -102,22 +102,24 @@ def _images(axes, rows):
 
 
 def _trained(axes, rows):
+    """Deviations on the scale of width that the fourth moment sets."""
     found = select(rows, kind="trained")
     depths = sorted({row["depth"] for row in found})
-    for colour, activation in zip(
-        COLOURS, dict.fromkeys(row["activation"] for row in found), strict=False
-    ):
+    names = dict.fromkeys(row["activation"] for row in found)
+    for colour, activation in zip(COLOURS, names, strict=False):
         for depth in depths:
             here = select(found, activation=activation, depth=depth)
-            alpha = 1 - 0.7 * depths.index(depth) / len(depths)
             fourth = here[0]["fourth_moment"]
-            label = f"{activation}, E phi^4 = {fourth:.3g}" if depth == depths[0] else None
-            widths = [row["width"] for row in here]
-            values, errors = (
-                [row[name] for row in here] for name in ("agreement", "agreement_error")
+            axes.plot(
+                [row["width"] / (fourth * depth) for row in here],
+                [np.median(row["deviations"]) for row in here],
+                "o-",
+                ms=3,
+                color=colour,
+                alpha=1 - 0.7 * depths.index(depth) / len(depths),
+                label=f"{activation}, E phi^4 = {fourth:.3g}" if depth == depths[0] else None,
             )
-            axes.errorbar(
-                widths, values, errors, fmt="o-", ms=3, color=colour, alpha=alpha, label=label
-            )
-    axes.set(xscale="log", xlabel="width", ylabel="agreement with the infinite network")
+    axes.axvline(1, color="k", lw=0.8, ls=":")
+    axes.set(xscale="log", yscale="log", xlabel="width / (depth E phi^4)")
+    axes.set_ylabel("deviation from the infinite network")
     axes.set_title(f"trained networks, depth {depths[0]} (dark) to {depths[-1]} (pale)")

@@ -9,7 +9,6 @@ import numpy as np
 
 from experiments import _wide_deep_optimality_classifiers as classifiers
 from experiments import _wide_deep_optimality_data as tasks
-from experiments._wide_deep_optimality_verdict import mean_and_error
 from ntkens.kernels import fully_connected, hermite
 from ntkens.models import mlp
 from ntkens.predictors import gradient_flow
@@ -23,7 +22,11 @@ ACTIVATIONS = {
 
 
 def trained(config, activation, depth, width):
-    """Trained networks against gradient descent on the NTK: do they decide alike?"""
+    """Trained networks against gradient descent on the NTK: do they decide alike?
+
+    One that diverged agrees nowhere, and its outputs deviate without bound. A deviation is the
+    root mean square of the difference of outputs over that of the NTK's.
+    """
     at = ACTIVATIONS[activation]
     rng = np.random.default_rng([config.seed, 2])  # the same data for all shapes
     train, test = tasks.sphere(rng, 2, 40), tasks.sphere(rng, 2, 400)
@@ -57,23 +60,17 @@ def trained(config, activation, depth, width):
     keys = members.keys(key, config.networks)
     outputs, info = members.map(member, keys, *data, chunk=chunk)
     diverged = np.asarray(info.diverged)
-    outputs = np.asarray(outputs, float)[~diverged]
-    agreement = np.mean((outputs > 0) == (expected > 0), axis=1)
-    row = {
+    outputs = np.where(diverged[:, None], math.nan, np.asarray(outputs, float))
+    deviations = np.sqrt(np.mean((outputs - expected) ** 2, axis=1) / np.mean(expected**2))
+    agreements = np.mean((outputs > 0) == (expected > 0), axis=1)
+    return {
         "fourth_moment": _fourth_moment(at),
-        "networks": config.networks,
         "diverged": int(diverged.sum()),
-        "agreement": math.nan,
-        "agreement_error": math.nan,
-        "ensemble_agreement": math.nan,
-        "loss": np.median(info.loss),
+        "deviations": np.where(diverged, math.inf, deviations).tolist(),
+        "agreements": np.where(diverged, 0.0, agreements).tolist(),
+        "losses": np.where(diverged, math.inf, np.asarray(info.loss, float)).tolist(),
         "kernel_loss": 0.5 * np.sum((learnt - np.asarray(targets)) ** 2),
     }
-    if len(outputs):
-        mean = outputs.mean(axis=0)
-        row["agreement"], row["agreement_error"] = mean_and_error(agreement)
-        row["ensemble_agreement"] = np.mean((mean > 0) == (expected > 0))
-    return row
 
 
 @functools.cache

@@ -135,6 +135,7 @@ PAPER = dataclasses.replace(
     largest_matched=20_000,
     test=10_000,
     images=("digits", "mnist", "cifar10"),
+    pairs=10,
     image_train=10_000,
     image_test=2000,
     widths=(64, 128, 256, 512, 1024, 2048, 4096, 8192),
@@ -175,12 +176,12 @@ def plan(config: Config) -> list[run.Cell]:
     for dimension in config.dimensions:
         for size, seeds in zip(config.sizes, config.seeds, strict=True):
             cost = 2 + 1e-8 * seeds * size * config.test
-            if size <= config.largest_solve:
-                cost += seeds * (1.5e-7 * size * (size + config.test) + 4e-10 * size**3)
+            solves = 5 * (size <= config.largest_solve) or size <= config.largest_matched
+            cost += seeds * solves * (3e-8 * size * (size + config.test) + 2e-11 * size**3)
             add("sphere", cost, dimension=dimension, size=size, seeds=seeds)
     for name in config.images:
         size = min(config.image_train, 350 if name == "digits" else config.image_train)
-        cost = 2 + config.pairs * (0.05 + 1e-6 * size**2 + 1e-9 * size**3)
+        cost = 2 + config.pairs * (0.1 + 2e-7 * size**2 + 1e-10 * size**3)
         add("images", cost, source=name)
     for activation in ("sine", "optimal, d = 2", "optimal, d = 1"):
         for depth in config.trained_depths:

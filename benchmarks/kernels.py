@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="append a row to OUT/benchmarks/kernels.jsonl")
     arguments = parser.parse_args()
 
-    core = pin_to_one_core() if jax.default_backend() == "cpu" else None
+    core = pin_to_one_core()  # before JAX starts its threads
     environment = _environment.describe()
     huge_pages = "hugetlb" in os.environ.get("GLIBC_TUNABLES", "")
     print(

@@ -20,7 +20,8 @@ wants the same call in each, with the same arrays; results are then global array
 """
 
 import functools
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,22 +30,23 @@ from jax.sharding import Mesh
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
-from ntkens.checks import check_finite
-from ntkens.kernels import Kernel, KernelFn, Operator, tiles
+from ntkens.checks import check_finite, is_concrete
+from ntkens.kernels import Kernel, Operator, tiles
 
 Component = Literal["nngp", "ntk"]
+Matrices = TypeVar("Matrices", Kernel, Array)
 
 _matmul = functools.partial(jnp.matmul, precision="highest")
 
 
 def kernel(
-    kernel_fn: KernelFn,
+    kernel_fn: Callable[..., Matrices],
     x1: Float[Array, "n ..."],
     x2: Float[Array, "m ..."] | None = None,
     *,
     memory: int | None = None,
     mesh: Mesh | None = None,
-) -> Kernel:
+) -> Matrices:
     """All that `kernel_fn(x1, x2)` gives, tile by tile; symmetric to the bit when x2 is None.
 
     Args:
@@ -65,7 +67,7 @@ def kernel(
 
 
 def matvec(
-    kernel_fn: KernelFn,
+    kernel_fn: Callable[..., Kernel | Array],
     x1: Float[Array, "n ..."],
     v: Float[Array, "m *outputs"],
     x2: Float[Array, "m ..."] | None = None,
@@ -101,7 +103,7 @@ def matvec(
 
 
 def operator(
-    kernel_fn: KernelFn,
+    kernel_fn: Callable[..., Kernel | Array],
     x: Float[Array, "n ..."],
     *,
     component: Component = "ntk",
@@ -313,6 +315,6 @@ def _checked_inputs(x1, x2):
 def _checked(name, array):
     """An array without NaN or infinities, as far as this process can see it."""
     array = array if hasattr(array, "ndim") else jnp.asarray(array)
-    if getattr(array, "is_fully_addressable", True):
+    if is_concrete(array) and getattr(array, "is_fully_addressable", True):
         check_finite(name, array)
     return array

@@ -101,6 +101,8 @@ compiled = functools.partial(jax.jit, static_argnames=("kernel_fn", "component",
 
 def run(program, *arrays, static, memory, mesh):
     """`program(*arrays, kernel_fn, component, side, mesh)` with the largest tiles that fit."""
+    if memory is not None and not memory >= 1:
+        raise ValueError(f"memory: got {memory}; want bytes, or None for a quarter of the device's")
     if mesh is None:
         side = _side(program, _shapes(arrays), static, memory, None)
         return program(*arrays, *static, side, None)

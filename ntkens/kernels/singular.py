@@ -5,8 +5,9 @@ The Hilbert estimate of Devroye, Gyorfi and Krzyzak 1998 has no bandwidth and no
     sum_i y_i k(x, x_i) / sum_i k(x, x_i),
 
 interpolates, and is consistent where alpha is the dimension of the data. It is the limit of deep
-networks whose activation has mean zero, with alpha = -2 log f'(0) / log f'(1), f the dual
-activation (arXiv:2204.14126). At alpha = infinity it is the nearest neighbour, towards 0 the mean.
+networks whose activation has mean zero and f'(0) > 0, with alpha = -2 log f'(0) / log f'(1), f the
+dual activation (arXiv:2204.14126). At alpha = infinity it is the nearest neighbour, towards 0 the
+mean.
 
 The kernel overflows where it matters, and so only logarithms of ratios of distances are formed.
 |x|^2 + |x'|^2 - 2 x.x' costs a matrix product and, near a pair's own distance, its digits: what it
@@ -73,11 +74,13 @@ def estimate(
     that coincides with training inputs gets the mean of their targets, exactly.
 
     Streamed: squares of distances exist for `chunk` queries and `chunk` inputs at a time, so that
-    memory beyond a copy of the data does not grow with it. Compiled. Derivatives with respect to points are to be had
-    forward (`jax.jvp`) only.
+    memory beyond a copy of the data does not grow with it. Compiled. Derivatives with respect to
+    points and exponent are to be had forward (`jax.jvp`) only, with respect to targets both ways.
 
-    Each log k is off by at most a few alpha eps, times up to 1 / NEAR for pairs closer than most.
-    Distances below 1e-15 (float64: 1e-146) of the largest input count as that, unless 0.
+    The error of log k is a few alpha eps for most pairs, and grows as the square of the distance
+    falls, to 1 / NEAR times that, where differences take over; it is small again from there on.
+    Distances below 1e-15 d^1/2 (float64: 1e-145 d^1/2) of the largest input count as that, unless
+    they are 0.
 
     Args:
         queries: where to estimate; any point of R^d.
@@ -159,10 +162,7 @@ def _estimate(queries, inputs, targets, exponent, chunk):
 
 
 def _squares(queries, inputs, centre, present):
-    """|x - x_i|^2 [m n] with an error relative to each; infinite for inputs that are not present.
-
-    Only coincident points are at 0.
-    """
+    """|x - x_i|^2 [m n]: 0 for coincident points alone, infinite for inputs not present."""
     width = queries.shape[1]
     if width <= NARROW:
         columns = ((queries[:, k, None] - inputs.T[k, None]) ** 2 for k in range(width))
@@ -174,8 +174,7 @@ def _squares(queries, inputs, centre, present):
         product = jnp.matmul(queries_, inputs_.T, precision="highest")
         squares = (size1[:, None] + size2[None, :]) - 2 * product
     squares = jnp.where(present[None, :], squares, jnp.inf)
-    bound1 = NEAR * size1 + _resolution(squares.dtype)
-    bound2 = jnp.where(present, NEAR * size2, -jnp.inf)
+    bound1, bound2 = NEAR * size1 + _resolution(squares.dtype), NEAR * size2
     return _renewed(squares, bound1, bound2, queries, inputs)
 
 

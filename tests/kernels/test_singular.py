@@ -130,7 +130,7 @@ def test_targets_of_any_shape():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [5, 40])
-def test_jit_vmap_and_forward_derivative(width):
+def test_jit_vmap_and_derivatives(width):
     queries, inputs, step = points(23, width, 1), points(57, width, 2), points(23, width, 5)
     near = jnp.asarray(np.concatenate([queries, inputs[:1] + 1e-3]))
 
@@ -144,6 +144,9 @@ def test_jit_vmap_and_forward_derivative(width):
     _, slope = jax.jvp(lambda queries: estimate(queries, 3.0), (queries,), (step,))
     ends = [brute_force(queries + t * step, inputs, TARGETS, 3.0) for t in (1e-5, -1e-5)]
     np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-5, atol=1e-7)
+    total, pull = jax.vjp(lambda y: singular.estimate(near, inputs, y, 3.0), jnp.asarray(TARGETS))
+    (weights,) = pull(jnp.ones_like(total))
+    np.testing.assert_allclose(jnp.vdot(weights, TARGETS), total.sum(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("width", [pytest.param(5, marks=pytest.mark.slow), 40])

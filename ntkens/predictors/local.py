@@ -112,8 +112,8 @@ def nearest_neighbour(
     1e-19 (float64: 1e-154) of the largest input count as 0.
 
     Streamed: `chunk` queries and `chunk` inputs at a time, so that memory beyond a copy of the data
-    does not grow with it. Compiled; derivatives with respect to the points are 0. The inputs a query
-    ties with cost a step each, and so where most distances are equal it is slow.
+    does not grow with it. Compiled; derivatives with respect to the points are 0. The inputs that a
+    query ties with cost a step each, and so where most distances are equal it is slow.
 
     Args:
         queries: where to predict; any point of R^d.

@@ -1,13 +1,15 @@
-"""An ensemble over the devices of two processes equals the same one in a single process."""
+"""What runs over the devices of two processes equals the same in a single process."""
 
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
-PROGRAM = """
+START = """
 import sys
 import jax
 import jax.numpy as jnp
@@ -17,11 +19,13 @@ from jax.experimental import multihost_utils
 jax.config.update("jax_enable_x64", True)
 address, rank = sys.argv[1], int(sys.argv[2])
 jax.distributed.initialize(address, 2, rank)
+assert jax.device_count() == 2 * jax.local_device_count() == 8
+"""
 
+ENSEMBLE = """
 from ntkens.models import mlp
 from ntkens.training import gradient_descent, members
 
-assert jax.device_count() == 2 * jax.local_device_count() == 8
 mesh = jax.make_mesh((8,), ("members",))
 model = mlp.mlp([16], 5)
 
@@ -45,11 +49,49 @@ print("equal")
 """
 
 
-def test_two_processes_equal_one():
+SOLVE = """
+from ntkens.kernels import blocks
+from ntkens.predictors import sharded, solve
+
+
+def kernel_fn(x1, x2=None):
+    x2 = x1 if x2 is None else x2
+    return jnp.exp(-jnp.sum((x1[:, None] - x2[None, :]) ** 2, axis=-1))
+
+
+key, ridge = jax.random.key(3), 0.1
+x = np.random.default_rng(0).normal(size=(118, 3))  # which 8 devices do not divide
+targets = np.sin(3 * x[:, :2])
+
+
+def solved(operator, solver, **mesh):
+    preconditioner = solve.preconditioner(key, operator, 12, ridge=ridge)
+    arguments = {"ridge": ridge, "preconditioner": preconditioner, "iterations": 12}
+    solution, info = solver(operator, targets, tolerance=1e-13, **arguments, **mesh)
+    means = blocks.matvec(kernel_fn, x[:5] + 0.1, solution, x, **mesh)
+    return np.asarray(solution), np.asarray(means), int(info.iterations)
+
+
+mesh = jax.make_mesh((8,), ("rows",))
+operator = sharded.operator(blocks.operator(kernel_fn, x, mesh=mesh), mesh)
+spread = solved(operator, sharded.conjugate_gradients, mesh=mesh)
+alone = solved(blocks.operator(kernel_fn, x), solve.conjugate_gradients)
+assert spread[2] == alone[2] == 12
+for one, other in zip(spread, alone, strict=True):
+    np.testing.assert_allclose(one, other, atol=1e-6 * np.abs(other).max())
+matrix = blocks.kernel(kernel_fn, x[:112], mesh=mesh)
+gathered = multihost_utils.process_allgather(matrix, tiled=True)
+np.testing.assert_allclose(gathered, kernel_fn(x[:112]), rtol=1e-12)
+print("equal")
+"""
+
+
+@pytest.mark.parametrize("program", [ENSEMBLE, SOLVE], ids=["members", "solve"])
+def test_two_processes_equal_one(program):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    command = [sys.executable, "-c", PROGRAM, address]
+    command = [sys.executable, "-c", START + program, address]
     processes = [
         subprocess.Popen(
             [*command, str(rank)], cwd=ROOT, text=True,

@@ -18,6 +18,7 @@ of infinite depth it is the majority.
 """
 
 import dataclasses
+import functools
 import math
 import operator
 import sys
@@ -43,7 +44,7 @@ jax.config.update("jax_default_matmul_precision", "highest")  # a GPU's own choi
 
 MISMATCHED = {1: 2, 2: 1, 4: 2, 8: 2}  # the dimension whose optimal activation is taken instead
 SINE_DEPTHS = {1: 100, 2: 100, 4: 50, 8: 50}  # the paper's
-RELU_DEPTH = 3
+RELU_NETWORK = functools.partial(classifiers.relu_network, depth=3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,11 +150,12 @@ TINY = Config(
     dimensions=(8,),
     sizes=(50,),
     seeds=(2,),
+    largest_solve=10,
     test=100,
     pairs=1,
     image_train=50,
     image_test=100,
-    image_exponents=(4,),
+    image_exponents=(8,),
     widths=(8,),
     trained_depths=(1,),
     networks=2,
@@ -353,7 +355,7 @@ def _methods(config, dimension, size):
     methods |= {
         "sine": _network(classifiers.matched_sine(dimension).dual, SINE_DEPTHS[dimension]),
         "mismatched": _network(classifiers.optimal(mismatched).dual, 100),
-        "ReLU": _relu,
+        "ReLU": RELU_NETWORK,
     }
     if dimension == 1:
         methods["erf"] = _network(classifiers.ERF, 200)
@@ -363,10 +365,6 @@ def _methods(config, dimension, size):
 def _network(moments, depth):
     """The deep network as a method."""
     return lambda train, queries: classifiers.deep_kernel(train, queries, moments, depth)
-
-
-def _relu(train, queries):
-    return classifiers.relu_network(train, queries, RELU_DEPTH)
 
 
 def _images(key, config, source):
@@ -380,7 +378,7 @@ def _images(key, config, source):
     methods = {
         "1-NN": classifiers.nearest_neighbour,
         "majority": classifiers.majority,
-        "ReLU": _relu,
+        "ReLU": RELU_NETWORK,
     }
     for exponent in config.image_exponents:
         methods[f"alpha = {exponent}"] = _network(classifiers.optimal(exponent).dual, 100)

@@ -16,7 +16,8 @@ neither input nor result, by the compiler's own count. None is a quarter of the 
 
 With a mesh, of any axes, the tiles are dealt out evenly to all its devices, each of which holds all
 inputs and vectors; a size that the devices do not divide works too. A mesh over several processes
-wants the same call in each, with the same arrays; results are then global arrays.
+wants the same call in each, with the same arrays, and `memory` where they have not the same;
+results are then global arrays.
 """
 
 import functools
@@ -95,9 +96,6 @@ def matvec(
     _check_component(component)
     x1, x2 = _checked_inputs(x1, x2)
     v = _checked("v", v)
-    if not v.ndim or len(v) != len(x1 if x2 is None else x2):
-        wanted = f"as many rows as {'x1' if x2 is None else 'x2'}: {len(x1 if x2 is None else x2)}"
-        raise ValueError(f"v: got shape {v.shape}; want {wanted}")
     static = (kernel_fn, component)
     return tiles.run(_product, x1, x2, v, static=static, memory=memory, mesh=mesh)
 
@@ -131,6 +129,9 @@ def operator(
 @tiles.compiled
 def _product(x1, x2, v, kernel_fn, component, side, mesh):
     """K(x1, x2) v; the symmetric one from the tiles above the diagonal and those on it."""
+    name, x = ("x1", x1) if x2 is None else ("x2", x2)
+    if not v.ndim or len(v) != len(x):
+        raise ValueError(f"v: got shape {v.shape}; want as many rows as {name}: {len(x)}")
     evaluate = _evaluator(kernel_fn, component)
     vectors = v.reshape(len(v), -1)
     side, firsts = tiles.cut(len(x1), side, mesh)

@@ -162,6 +162,7 @@ def test_less_memory_smaller_tiles_and_the_least_is_told():
         (lambda x: blocks.matvec(gaussian, x, x, x[:5]), ValueError, "rows as x2: 5"),
         (lambda x: blocks.matvec(gaussian, x, x * jnp.inf), ValueError, "v: holds NaN"),
         (lambda x: blocks.operator(gaussian, x, component="ntks"), ValueError, "component: got"),
+        (lambda x: blocks.operator(gaussian, x).matvec(x[:19]), ValueError, "rows as x1: 20"),
         (lambda x: blocks.kernel(gaussian, x, memory=0), ValueError, "memory: got 0"),
         (lambda x: blocks.kernel(gaussian, x, memory=np.nan), ValueError, "memory: got nan"),
     ],

@@ -1,6 +1,6 @@
 """Wide and deep networks are optimal classifiers, for one activation a dimension. arXiv:2204.14126.
 
-    python -m experiments.wide_deep_optimality quick    # 40 s, 2 CPU cores
+    python -m experiments.wide_deep_optimality quick    # 1 min, 2 CPU cores
     python -m experiments.wide_deep_optimality laptop   # 10 min, 2 CPU cores
     python -m experiments.wide_deep_optimality paper    # one accelerator; not run yet
 
@@ -112,7 +112,9 @@ class Config:
             raise ValueError(f"pairs: got {self.pairs}; ten classes have 1 to 45")
 
 
-QUICK = Config()
+QUICK = Config(
+    dimensions=(8,), seeds=(5, 5, 5), pairs=3, image_exponents=(8, 16), trained_depths=(1,)
+)
 LAPTOP = Config(
     depths=(2, 3, 4, 5, 6, 8, 12, 16, 32, 64, 100, 300, 1000),
     relu_depths=(1, 10, 100, 1000, 3000),
@@ -362,7 +364,6 @@ def _methods(config, dimension, size):
 
 
 def _network(moments, depth):
-    """The deep network as a method."""
     return lambda train, queries: classifiers.deep_kernel(train, queries, moments, depth)
 
 

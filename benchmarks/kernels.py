@@ -12,8 +12,8 @@ the same inputs at `precision="highest"`, in interleaved rounds: the median of t
 - "pairs": in 0.1% of all pairs the two are near duplicates, in groups of n / 1000.
 
 The two results have 8 bytes a pair, and where the C library asks the kernel for that memory anew
-at each call, as it does above 32 MB, its pages cost as much as a tenth of the product; huge pages
-avoid it, and the row says whether they were on. Errors are those of the cross kernel's pairs
+at each call, as it does above 32 MB, its pages cost up to a third of the product at n = 2000; huge
+pages avoid it, and the row says whether they were on. Errors are those of the cross kernel's pairs
 against ours in float64 (itself tested against 40 digits), in units of sqrt(K_ii K_jj).
 """
 

@@ -3,8 +3,8 @@
 With phi(x) = a x above 0 and b x below, and no biases, nothing sets a scale: after any number of
 layers K(x, x') = |x| |x'| k(theta) / d, and the NTK likewise. Both functions of the angle theta
 are analytic on [0, pi], also where psi -> 0 and where the recursion in cosines has a square root,
-so that short polynomials in theta replace the layers: in float32, 13 coefficients for three layers
-of ReLU and 19 for ten. They are fitted in NumPy and float64, whatever the setting of
+so that short polynomials in theta replace the layers: in float32, 14 coefficients for three layers
+of ReLU and 18 for ten. They are fitted in NumPy and float64, whatever the setting of
 jax_enable_x64, and a degree is taken only if it holds the accuracy that float32 can show.
 """
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-TERMS = 64  # the first term left out is 1e-23 at v = 1
+TERMS = 64  # the first term left out is 3e-23 at v = 1
 DEGREES = {2: 4, 4: 7, 8: 18}  # by bytes of the dtype: truncation below a quarter of its epsilon
 
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import threadpoolctl
 
 from experiments import _environment
 from ntkens import tree
@@ -38,7 +39,11 @@ LEAST_RATE, MOST_TIME = 0.40, 1.10  # what the two tables are judged by
 
 
 def pin_to_one_core() -> int | None:
-    """Keeps this process, and the threads that JAX starts later, on one core; where it can be."""
+    """Keeps this process, and the threads that JAX starts later, on one core; where it can be.
+
+    NumPy and SciPy have started the threads of their BLAS by then, and JAX's LAPACK is SciPy's.
+    """
+    threadpoolctl.threadpool_limits(1)
     if not hasattr(os, "sched_setaffinity"):
         return None
     core = min(os.sched_getaffinity(0))

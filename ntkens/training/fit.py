@@ -17,7 +17,7 @@ own key, examples, rate, or any other number; `segments.run` does that with chec
 A joint loss over members needs nothing more: its params are stacked, and its loss sees all logits:
 
     joint = jax.vmap(model.apply, (0, None))           # [members batch classes]
-    loss = lambda stacked, inputs, labels: diversity.regularised(joint(stacked, inputs), labels, ...)
+    loss = lambda params, inputs, labels: joint_loss(joint(params, inputs), labels)  # [batch]
 """
 
 from collections.abc import Callable
@@ -29,6 +29,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key
 
+from ntkens.checks import is_concrete
 from ntkens.data import Examples
 
 Loss = Callable[[Any, Array, Array], Float[Array, " batch"]]
@@ -232,7 +233,7 @@ def _checked_indices(indices, rows):
             f"indices: got shape {indices.shape}; they are [rows], and one such vector per member "
             "where members.map goes over it"
         )
-    if not isinstance(indices, jax.core.Tracer):
+    if is_concrete(indices):
         low, high = int(indices.min()), int(indices.max())
         if low < -1 or high >= rows:
             raise ValueError(

@@ -18,7 +18,10 @@ from ntkens.checks import is_concrete
 
 
 def cross_entropy(
-    logits: Float[Array, "*axes classes"], labels: Int[Array, "*axes"], *, smoothing: float = 0.0
+    logits: Float[Array, "*axes classes"],
+    labels: Int[Array, "*axes"],
+    *,
+    smoothing: float = 0.0,
 ) -> Float[Array, "*axes"]:
     """Minus the log-likelihood of the label, which may be smoothed (Szegedy et al. 2016, sec. 7).
 
@@ -38,8 +41,8 @@ def cross_entropy(
     hard = -_of_label(logs, labels)
     if is_concrete(smoothing) and float(smoothing) == 0:
         return hard
-    smoothing = jnp.asarray(smoothing, logits.dtype)
-    return (1 - smoothing) * hard - smoothing * jnp.mean(logs, axis=-1)
+    share = jnp.asarray(smoothing, logits.dtype)
+    return (1 - share) * hard - share * jnp.mean(logs, axis=-1)
 
 
 def brier(
@@ -73,8 +76,8 @@ def _one_hot(outputs, labels):
 
 
 def _of_label(logs, labels):
-    # a product: its gradient is one too, where that of a gather is a scatter, slow on CPU and GPU
-    return jnp.sum(logs * _one_hot(logs, labels), axis=-1, where=_one_hot(logs, labels) > 0)
+    # no gather: its gradient would be a scatter, which is slow on CPU and GPU
+    return jnp.sum(logs, axis=-1, where=_one_hot(logs, labels) > 0)
 
 
 def _check(name, outputs, labels):

@@ -105,8 +105,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_end(tmp_path):
         ({"configuration": {"width": 65}}, "configuration: width was 64, now 65"),
         ({"count": 5}, "configuration: segments was 4, now 5"),
         (
-            {"states": start()._replace(params=jnp.zeros(3, jnp.float32))},
-            r"params was float64\[3\]",
+            {"states": start()._replace(epoch=jnp.zeros(3, int))},
+            r"epoch was int32\[3\], now int64",
         ),
     ],
 )

@@ -1,0 +1,1 @@
+"""Numbers about predictions: plain functions of probabilities, scores and labels."""

@@ -1,0 +1,64 @@
+"""Checks at the door of what members predict: logits, probabilities, and labels to go with them."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from ntkens.checks import is_concrete
+
+
+def check_logits(logits) -> None:
+    """Members first, classes last, floating, and a distribution: not NaN, +inf or -inf alone."""
+    if not jnp.issubdtype(jnp.result_type(logits), jnp.floating):
+        raise TypeError(f"logits: got {jnp.result_type(logits)}; want floating point")
+    _check_axes("logits", jnp.shape(logits))
+    if is_concrete(logits):
+        largest = np.max(np.asarray(logits), axis=-1)  # NaN where one is
+        if not np.isfinite(largest).all():
+            raise ValueError(
+                "logits: hold NaN, +inf, or an example whose classes are all -inf; look for them "
+                "where the network diverged"
+            )
+
+
+def check_labels(labels, shape) -> None:
+    """Integers in the shape between members and classes, each a class."""
+    if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
+        raise TypeError(f"labels: got {jnp.result_type(labels)}; want integers, the classes")
+    if jnp.shape(labels) != shape[1:-1]:
+        raise ValueError(
+            f"labels: got shape {jnp.shape(labels)}; members of shape {shape} want one label an "
+            f"example, {shape[1:-1]}"
+        )
+    if is_concrete(labels) and not np.all((np.asarray(labels) >= 0) & (labels < shape[-1])):
+        raise ValueError(f"labels: got one outside the classes 0..{shape[-1] - 1}")
+
+
+def check_probabilities(probabilities) -> None:
+    """Members first, classes last, each a distribution."""
+    _check_axes("probabilities", jnp.shape(probabilities))
+    check_simplex("probabilities", probabilities)
+
+
+def _check_axes(name, shape):
+    if len(shape) < 2 or shape[0] < 1 or shape[-1] < 1:
+        raise ValueError(
+            f"{name}: got shape {shape}; want [members ... classes], the members first, and at "
+            "least one of either"
+        )
+
+
+def check_simplex(name, values) -> None:
+    """Along the last axis. float32 rounds a sum of a thousand by 1e-6; a mistake is larger."""
+    dtype = jnp.result_type(values)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"{name}: got {dtype}; want floating point")
+    if not is_concrete(values):
+        return
+    values = np.asarray(values, np.float64)
+    off = float(np.max(np.abs(values.sum(axis=-1) - 1), initial=0))
+    if not (values >= 0).all() or not off <= max(1e-4, 4 * float(jnp.finfo(dtype).eps)):
+        raise ValueError(
+            f"{name}: want numbers >= 0 that sum to 1 along the last axis; got sums off by up to "
+            f"{off:.2g} and a least of {np.min(values, initial=0):.2g}. Logits go through "
+            "jax.nn.softmax first"
+        )

@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from ntkens.checks import is_concrete
 from ntkens.models import Model
+from ntkens.models.checks import check_floating, check_option, check_sizes
 
 Parametrisation = Literal["ntk", "standard", "mean_field"]
 Inputs = Float[Array, "batch features"] | Int[Array, " batch"] | range
@@ -70,13 +71,9 @@ def mlp(
             outputs of such an index are NaN instead.
         TypeError: `init` of inputs that are not floating point.
     """
-    if parametrisation not in get_args(Parametrisation):
-        raise ValueError(
-            f"parametrisation: got {parametrisation!r}; it is one of {get_args(Parametrisation)}"
-        )
-    for name, sizes in (("widths", widths), ("outputs", [outputs])):
-        if not all(isinstance(size, int | np.integer) and size >= 1 for size in sizes):
-            raise ValueError(f"{name}: got {sizes}; layers have a whole number of units, 1 or more")
+    check_option("parametrisation", parametrisation, get_args(Parametrisation))
+    check_sizes("widths", *widths)
+    check_sizes("outputs", outputs)
     if not 0 < w_std < np.inf:
         raise ValueError(f"w_std: got {w_std}; weights have a finite standard deviation above 0")
     if b_std is not None and not 0 <= b_std < np.inf:
@@ -87,11 +84,11 @@ def mlp(
         return _Network(features, sizes, outputs, activation, parametrisation, w_std, b_std, dtype)
 
     def init(key: Key[Array, ""], inputs: Float[Array, "batch features"]) -> Any:
-        if not jnp.issubdtype(inputs.dtype, jnp.floating):
-            raise TypeError(
-                f"inputs: got dtype {inputs.dtype}; init takes the shape and dtype of floating "
-                "inputs [batch features], for one-hot inputs those of jnp.eye(features)"
-            )
+        check_floating(
+            inputs,
+            "init takes the shape and dtype of floating inputs [batch features], for one-hot "
+            "inputs those of jnp.eye(features)",
+        )
         if len(inputs.shape) != 2:
             raise ValueError(f"inputs: got shape {inputs.shape}; they are [batch features]")
         example = jnp.zeros((1, inputs.shape[1]), inputs.dtype)

@@ -1,0 +1,55 @@
+import flax.linen
+import jax
+import numpy as np
+import pytest
+
+from ntkens.models import conv
+
+WIDTHS = (16, 48)
+
+
+def with_flax(params, images, normalisation):
+    """The network again, of flax's own layers, with params that are not at their first values."""
+    z = images
+    for layer, (name, width) in enumerate(zip(("stem", "conv_1"), WIDTHS, strict=True)):
+        stride = 2 if layer else 1
+        convolution = flax.linen.Conv(width, (3, 3), stride, padding=1, use_bias=False)
+        z = convolution.apply({"params": params[name]}, z)
+        norm = {"params": params[f"{name}_norm"]}
+        if normalisation == "none":
+            z = z + params[f"{name}_norm"]["bias"][None, None, None]
+        elif normalisation == "group":
+            layer = flax.linen.GroupNorm(width // 16, epsilon=1e-5, use_fast_variance=False)
+            z = layer.apply(norm, z)
+        else:
+            layer = flax.linen.BatchNorm(False, epsilon=1e-5, use_fast_variance=False)
+            z, _ = layer.apply(norm, z, mutable="batch_stats")
+        z = np.maximum(z, 0)
+    return z.mean((1, 2)) @ params["readout"]["kernel"] + params["readout"]["bias"]
+
+
+@pytest.mark.parametrize("normalisation", ["group", "batch", "none"])
+def test_apply_is_the_network_of_flax_layers(normalisation, key):
+    model = conv.conv_net(WIDTHS, 3, normalisation=normalisation)
+    images = jax.random.normal(jax.random.key(1), (4, 7, 6, 2))
+    params = model.init(key, images)
+    moved = jax.tree.map(
+        lambda leaf: leaf + 0.3 * jax.random.normal(jax.random.key(leaf.size), leaf.shape), params
+    )
+    expected = with_flax(moved, images, normalisation)
+    np.testing.assert_allclose(model.apply(moved, images), expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"widths": []}, "widths: got none"),
+        ({"widths": [8, 0]}, "widths: got"),
+        ({"widths": [8.0]}, "widths: got"),
+        ({"outputs": 0}, "outputs: got"),
+        ({"normalisation": "layer"}, "normalisation: got 'layer'; it is one of .*'batch'"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        conv.conv_net(**{"widths": [8], "outputs": 2} | arguments)

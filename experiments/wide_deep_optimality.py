@@ -36,7 +36,7 @@ from experiments import run
 from experiments._wide_deep_optimality_figure import plot as plot
 from experiments._wide_deep_optimality_verdict import LIMITS, TAXONOMY, mean_and_error
 from experiments._wide_deep_optimality_verdict import verdict as verdict
-from ntkens.data import Examples, images, offline
+from ntkens.data import Examples, offline, tfds
 from ntkens.kernels import deep, deep_classifier, infinite_depth
 
 jax.config.update("jax_enable_x64", True)
@@ -372,7 +372,7 @@ def _images(key, config, source):
     if source == "digits":
         data = offline.digits(key)
     else:
-        data = images.load(source, config.data_directory or None)
+        data = tfds.load(source, directory=config.data_directory or None)
     pairs = [(first, second) for first in range(10) for second in range(first + 1, 10)]
     chosen = np.asarray(jax.random.permutation(key, len(pairs)))[: config.pairs]
     methods = {

@@ -1,5 +1,7 @@
-"""Data sets as arrays. Each module returns a `Dataset`: `offline` from scikit-learn, `images` from
-tensorflow-datasets.
+"""Data sets as arrays.
+
+`offline` has those of scikit-learn, `tfds` images through tensorflow-datasets, `synthetic` a known
+distribution; each returns a `Dataset`. `batches` says which of its rows a member learns from.
 """
 
 from typing import NamedTuple

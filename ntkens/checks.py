@@ -2,6 +2,7 @@
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -26,3 +27,38 @@ def check_float64(function) -> None:
             f"{function}: float32 cannot hold its answer; turn float64 on first with "
             'jax.config.update("jax_enable_x64", True)'
         )
+
+
+def checked_points(first, second):
+    """Two sets of points, each a name and an array, as matrices of one width and one dtype.
+
+    Float32 or wider. A `ValueError` or `TypeError` that names the set with: NaN or infinities; no
+    points; integers; another width; points of the first so far from the second's that the squares
+    of distances overflow.
+    """
+    for name, points in (first, second):
+        check_finite(name, points)
+        if jnp.ndim(points) != 2 or not jnp.size(points):
+            raise ValueError(f"{name}: got shape {jnp.shape(points)}; want [examples, width]")
+        if not jnp.issubdtype(jnp.result_type(points), jnp.floating):
+            raise TypeError(
+                f"{name}: got dtype {jnp.result_type(points)}; want floating point, "
+                "say x.astype(float)"
+            )
+    (name1, points1), (name2, points2) = first, second
+    width = jnp.shape(points2)[1]
+    if jnp.shape(points1)[1] != width:
+        raise ValueError(
+            f"{name1}: its width is {jnp.shape(points1)[1]}, that of {name2} {width}; want equal"
+        )
+    dtype = jnp.result_type(points1, points2, jnp.float32)
+    points1, points2 = jnp.asarray(points1, dtype), jnp.asarray(points2, dtype)
+    if is_concrete(points1, points2):
+        largest = float(np.max(np.abs(np.asarray(points2)))) or 1
+        farthest = float(jnp.finfo(dtype).max) ** 0.4 * largest
+        if float(np.max(np.abs(np.asarray(points1)))) > farthest:
+            raise ValueError(
+                f"{name1}: holds numbers above {farthest:.1e}, so far from all of {name2} that "
+                f"squares overflow {dtype}; drop them, or give the points in a wider dtype"
+            )
+    return points1, points2

@@ -46,6 +46,18 @@ def index(stacked: Any, member: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[member], stacked)
 
 
+def in_chunks(stacked: Any, chunk: int) -> Any:
+    """Each leaf as [chunks, chunk or less, ...], of equal chunks; filled up with zeros."""
+    count = -(-size(stacked) // chunk)
+    each = -(-size(stacked) // count)
+
+    def split(leaf):
+        padding = [(0, count * each - len(leaf))] + [(0, 0)] * (leaf.ndim - 1)
+        return jnp.pad(leaf, padding).reshape(count, each, *leaf.shape[1:])
+
+    return jax.tree.map(split, stacked)
+
+
 def ravel(stacked: Any) -> Float[Array, "members params"]:
     """Every member's leaves as one vector, in the order of `jax.flatten_util.ravel_pytree`."""
     return jax.vmap(lambda member: ravel_pytree(member)[0])(stacked)

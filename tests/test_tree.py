@@ -46,3 +46,16 @@ def test_size_names_the_shapes(stacked):
 def test_an_empty_stack_is_an_error():
     with pytest.raises(ValueError, match="trees: got none"):
         tree.stack([])
+
+
+@pytest.mark.parametrize(
+    ("rows", "chunk", "shape"), [(7, 3, (3, 3)), (6, 4, (2, 3)), (5, 9, (1, 5))]
+)
+def test_chunks_are_equal_and_filled_up_with_zeros(rows, chunk, shape):
+    stacked = {"a": jnp.arange(1, rows + 1), "b": jnp.ones((rows, 2))}
+    chunks = tree.in_chunks(stacked, chunk)
+    assert chunks["a"].shape == shape
+    assert chunks["b"].shape == (*shape, 2)
+    flat = chunks["a"].ravel()
+    np.testing.assert_array_equal(flat[:rows], np.arange(1, rows + 1))
+    assert (flat[rows:] == 0).all()

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ntkens.checks import check_finite, is_concrete
+from ntkens import tree
+from ntkens.checks import check_finite, checked_points, is_concrete
 
 # A pair with |x - x'|^2 < NEAR (|x - c|^2 + |x' - c|^2), c the mean of the inputs, is computed from
 # its difference. Above, rounding is a few eps / NEAR of the square at worst.
@@ -53,7 +54,7 @@ def log_kernel(exponent: Float[ArrayLike, ""]):
     _check_exponent(exponent)
 
     def evaluate(x1: Float[Array, "n d"], x2: Float[Array, "m d"] | None = None):
-        x1, others = _checked_points(("x1", x1), ("x2", x1 if x2 is None else x2))
+        x1, others = checked_points(("x1", x1), ("x2", x1 if x2 is None else x2))
         return _log_kernel(x1, others, jnp.asarray(exponent, x1.dtype), x2 is None)
 
     return evaluate
@@ -104,7 +105,7 @@ def estimate(
     if jnp.iscomplexobj(targets):
         raise TypeError("targets: got complex numbers; want real ones")
     dtype = jnp.result_type(queries, inputs)
-    queries, inputs = _checked_points(("queries", queries), ("inputs", inputs))
+    queries, inputs = checked_points(("queries", queries), ("inputs", inputs))
     if not jnp.ndim(targets) or len(targets) != len(inputs):
         raise ValueError(
             f"targets: got shape {jnp.shape(targets)}; want ({len(inputs)}, ...): one row for "
@@ -129,9 +130,9 @@ def _log_kernel(x1, x2, exponent, symmetric):
 @functools.partial(jax.jit, static_argnames="chunk")
 def _estimate(queries, inputs, targets, exponent, chunk):
     scale, centre = _frame(inputs)
-    present = _in_chunks(jnp.ones(len(inputs), bool), chunk)
-    blocks = (_in_chunks(inputs * scale, chunk), _in_chunks(targets, chunk), present)
-    rows = _in_chunks(queries * scale, chunk)
+    present = tree.in_chunks(jnp.ones(len(inputs), bool), chunk)
+    blocks = (tree.in_chunks(inputs * scale, chunk), tree.in_chunks(targets, chunk), present)
+    rows = tree.in_chunks(queries * scale, chunk)
 
     def weights(squares, nearest):
         """(nearest / squares)^(alpha / 2); where the nearest is at 0, all weight is its own."""
@@ -225,47 +226,9 @@ def _frame(inputs):
     return scale, jnp.mean(inputs * scale, axis=0, keepdims=True)
 
 
-def _in_chunks(array, chunk):
-    """The array as [chunks, chunk or less, ...], of equal chunks; filled up with zeros."""
-    count = -(-len(array) // chunk)
-    each = -(-len(array) // count)
-    filled = jnp.pad(array, [(0, count * each - len(array))] + [(0, 0)] * (array.ndim - 1))
-    return filled.reshape(count, each, *array.shape[1:])
-
-
 def _check_exponent(exponent):
     if jnp.ndim(exponent) or (is_concrete(exponent) and not 0 < float(exponent) < np.inf):
         raise ValueError(
             f"exponent: got {exponent}; want one number, finite and above 0 "
             "(the limits are the mean of the targets, and predictors.local.nearest_neighbour)"
         )
-
-
-def _checked_points(first, second):
-    """Two sets of points as matrices of one width and one dtype, float32 or wider."""
-    for name, points in (first, second):
-        check_finite(name, points)
-        if jnp.ndim(points) != 2 or not jnp.size(points):
-            raise ValueError(f"{name}: got shape {jnp.shape(points)}; want [examples, width]")
-        if not jnp.issubdtype(jnp.result_type(points), jnp.floating):
-            raise TypeError(
-                f"{name}: got dtype {jnp.result_type(points)}; want floating point, "
-                "say x.astype(float)"
-            )
-    (name1, points1), (name2, points2) = first, second
-    width = jnp.shape(points2)[1]
-    if jnp.shape(points1)[1] != width:
-        raise ValueError(
-            f"{name1}: its width is {jnp.shape(points1)[1]}, that of {name2} {width}; want equal"
-        )
-    dtype = jnp.result_type(points1, points2, jnp.float32)
-    points1, points2 = jnp.asarray(points1, dtype), jnp.asarray(points2, dtype)
-    if is_concrete(points1, points2):
-        largest = float(np.max(np.abs(np.asarray(points2)))) or 1
-        farthest = float(jnp.finfo(dtype).max) ** 0.4 * largest
-        if float(np.max(np.abs(np.asarray(points1)))) > farthest:
-            raise ValueError(
-                f"{name1}: holds numbers above {farthest:.1e}, so far from all of {name2} that "
-                f"squares overflow {dtype}; drop them, or give the points in a wider dtype"
-            )
-    return points1, points2

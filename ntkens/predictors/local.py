@@ -24,7 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from ntkens.checks import check_finite, is_concrete
+from ntkens import tree
+from ntkens.checks import check_finite, checked_points, is_concrete
 from ntkens.predictors.checks import check_real
 
 Predictor = Callable[[Array, Array, Array], Array]
@@ -145,9 +146,9 @@ def _nearest_neighbour(queries, inputs, targets, chunk):
     scale = jnp.ldexp(jnp.ones((), inputs.dtype), jnp.clip(-exponent, least, -least))
     queries, inputs = queries * scale, inputs * scale  # exact, and squares stay in range
     centre = jnp.mean(inputs, axis=0, keepdims=True)
-    present = _in_chunks(jnp.ones(len(inputs), bool), chunk)
-    blocks = (_in_chunks(inputs, chunk), _in_chunks(targets, chunk), present)
-    rows = _in_chunks(queries, chunk)
+    present = tree.in_chunks(jnp.ones(len(inputs), bool), chunk)
+    blocks = (tree.in_chunks(inputs, chunk), tree.in_chunks(targets, chunk), present)
+    rows = tree.in_chunks(queries, chunk)
 
     def block(found, block):
         inputs, targets, present = block
@@ -199,14 +200,6 @@ def _bounds(queries, inputs):
     return squares - slack, squares + slack
 
 
-def _in_chunks(array, chunk):
-    """The array as [chunks, chunk or less, ...], of equal chunks; filled up with zeros."""
-    count = -(-len(array) // chunk)
-    each = -(-len(array) // count)
-    filled = jnp.pad(array, [(0, count * each - len(array))] + [(0, 0)] * (array.ndim - 1))
-    return filled.reshape(count, each, *array.shape[1:])
-
-
 def _check_agreement(inputs, labels):
     """A `ValueError` that names two inputs that coincide and whose labels differ."""
     seen = {}
@@ -221,35 +214,12 @@ def _check_agreement(inputs, labels):
 
 def _checked(queries, inputs, targets):
     """The points in one dtype, float32 or wider, and targets in theirs."""
-    for name, points in (("queries", queries), ("inputs", inputs)):
-        check_finite(name, points)
-        if jnp.ndim(points) != 2 or not jnp.size(points):
-            raise ValueError(f"{name}: got shape {jnp.shape(points)}; want [examples, width]")
-        if not jnp.issubdtype(jnp.result_type(points), jnp.floating):
-            raise TypeError(
-                f"{name}: got dtype {jnp.result_type(points)}; want floating point, "
-                "say x.astype(float)"
-            )
     check_finite("targets", targets)
     check_real("targets", targets)
-    if jnp.shape(queries)[1] != jnp.shape(inputs)[1]:
-        raise ValueError(
-            f"queries: their width is {jnp.shape(queries)[1]}, that of inputs "
-            f"{jnp.shape(inputs)[1]}; want equal"
-        )
+    queries, inputs = checked_points(("queries", queries), ("inputs", inputs))
     if jnp.shape(targets)[:1] != (len(inputs),):
         raise ValueError(
             f"targets: got shape {jnp.shape(targets)}; want ({len(inputs)}, ...): one row for "
             "each of the inputs"
         )
-    dtype = jnp.result_type(queries, inputs, jnp.float32)
-    queries, inputs = jnp.asarray(queries, dtype), jnp.asarray(inputs, dtype)
-    if is_concrete(queries, inputs):
-        largest = float(np.max(np.abs(np.asarray(inputs)))) or 1
-        farthest = float(jnp.finfo(dtype).max) ** 0.4 * largest
-        if float(np.max(np.abs(np.asarray(queries)))) > farthest:
-            raise ValueError(
-                f"queries: hold numbers above {farthest:.1e}, so far from all of the inputs that "
-                f"squares overflow {dtype}; drop them, or give the points in a wider dtype"
-            )
-    return queries, inputs, jnp.asarray(targets, dtype)
+    return queries, inputs, jnp.asarray(targets, inputs.dtype)

@@ -136,7 +136,7 @@ def test_a_tie_has_no_majority(targets):
 def test_bad_arguments_are_named():
     targets = np.ones(70)
     for predict in (local.nearest_neighbour, local.majority):
-        with pytest.raises(ValueError, match="queries: their width"):
+        with pytest.raises(ValueError, match="queries: its width"):
             predict(QUERIES[:, :3], INPUTS, targets)
         with pytest.raises(ValueError, match="inputs: got shape"):
             predict(QUERIES, INPUTS[0], targets)
@@ -146,7 +146,7 @@ def test_bad_arguments_are_named():
             predict(QUERIES, np.where(INPUTS > 1, np.nan, INPUTS), targets)
         with pytest.raises(ValueError, match="targets: holds NaN"):
             predict(QUERIES, INPUTS, np.inf * targets)
-        with pytest.raises(ValueError, match="queries: hold numbers above"):
+        with pytest.raises(ValueError, match="queries: holds numbers above"):
             predict(1e200 * QUERIES, INPUTS, targets)
         with pytest.raises(TypeError, match="queries: got dtype int"):
             predict(QUERIES.astype(int), INPUTS, targets)

@@ -47,6 +47,8 @@ def partition(
     inputs = np.asarray(inputs)
     if not 0 < parts <= len(inputs):
         raise ValueError(f"parts: got {parts}; wants 1 to {len(inputs)}, the number of examples")
+    if levels < 1:
+        raise ValueError(f"levels: got {levels}; wants 255 for 8 bits, or what inputs have")
     rows = _whole(inputs, levels).reshape(len(inputs), -1)
     sums = rows.sum(axis=1, dtype=np.int64 if rows.dtype.kind in "iu" else np.float64)  # exact
     return (sums % parts).astype(np.int32)
@@ -135,8 +137,14 @@ def indices(
 
     Raises:
         ValueError: members without examples, which are named; order is no permutation.
+        TypeError: membership is not a matrix of booleans.
     """
     membership = np.asarray(membership)
+    if membership.dtype != bool or membership.ndim != 2:
+        raise TypeError(
+            f"membership: got {membership.dtype} of shape {membership.shape}; wants booleans, "
+            "[members, examples]"
+        )
     members, count = membership.shape
     order = np.arange(count) if order is None else np.asarray(order)
     if not np.array_equal(np.sort(order), np.arange(count)):

@@ -69,7 +69,12 @@ def standardise(data: Dataset) -> Dataset:
 
     (x - mean) / deviation on both sides, with the statistics of the training side alone, so that
     nothing is learnt from the test inputs. A feature that is constant in training is only shifted.
+
+    Raises:
+        TypeError: inputs that are not floats, and could not hold the result.
     """
+    if not np.issubdtype(data.train.inputs.dtype, np.floating):
+        raise TypeError(f"data: got inputs of {data.train.inputs.dtype}; wants floats")
     inputs = data.train.inputs.astype(np.float64)
     mean, deviation = inputs.mean(axis=0), inputs.std(axis=0)
     # By comparison, as the deviation of equal numbers may round to something other than 0.

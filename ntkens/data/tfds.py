@@ -40,14 +40,16 @@ def load(
             and 8 bits; it is prepared in a format that only TensorFlow reads.
         FileNotFoundError: neither prepared there nor to be had; the message says what to do.
     """
+    if isinstance(splits, str) or len(splits) != 2:
+        raise ValueError(f"splits: got {splits!r}; wants two, of training and of test")
     builder = _builder(name, directory)
     if not builder.is_prepared():
         urls = list(builder.url_infos or ())
         if urls and not _answered(urls):
             where = f", directory={str(directory)!r}" if directory else ""
             raise FileNotFoundError(
-                f"{name}: not prepared in {builder.data_path}, and {_hosts(urls)} gave no answer "
-                f"within {PATIENCE:g} s. Where there is a network, run once\n"
+                f"{name}: not prepared in {builder.data_path}, and not to be had from "
+                f"{_hosts(urls)} within {PATIENCE:g} s. Where there is a network, run once\n"
                 f'  python -c "from ntkens.data import tfds; tfds.load({name!r}{where})"\n'
                 "and copy that folder to this machine"
             )

@@ -35,14 +35,15 @@ def test_a_bootstrap_leaves_out_as_many_as_it_should(key):
     assert stats.chisquare(np.bincount(drawn.ravel(), minlength=n)).pvalue > 1e-4
 
 
-def test_the_part_is_the_sum_of_the_pixels(key):
-    images = np.asarray(jax.random.randint(key, (30, 4, 5, 3), 0, 256)).astype(np.uint8)
+def test_the_part_is_the_sum_of_the_pixels():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (30, 4, 5, 3), np.uint8)
     expected = [sum(int(pixel) for pixel in image.ravel()) % 7 for image in images]
     np.testing.assert_array_equal(batches.partition(images, 7), expected)
     # As `tfds.load` scales them.
     floats = images.astype(np.float32) / np.float32(255)
     np.testing.assert_array_equal(batches.partition(floats, 7), expected)
-    order = np.asarray(jax.random.permutation(key, 30))
+    order = rng.permutation(30)
     np.testing.assert_array_equal(
         batches.partition(images[order], 7), batches.partition(images, 7)[order]
     )
@@ -140,6 +141,7 @@ IMAGES = np.zeros((4, 2, 2, 1), np.uint8)
     [
         (lambda: batches.partition(IMAGES, 5), ValueError, "parts: got 5; wants 1 to 4"),
         (lambda: batches.partition(IMAGES, 0), ValueError, "parts: got 0"),
+        (lambda: batches.partition(IMAGES / 1, 2, levels=0), ValueError, "levels: got 0"),
         (lambda: batches.partition(IMAGES > 0, 2), TypeError, "inputs: got bool"),
         (lambda: batches.partition(IMAGES + 0.3, 2), ValueError, "inputs: got floats up to 0.5"),
         (lambda: batches.partition(IMAGES + np.nan, 2), ValueError, "inputs: holds NaN"),
@@ -152,6 +154,8 @@ IMAGES = np.zeros((4, 2, 2, 1), np.uint8)
         (lambda: batches.parts(np.array([0, 1]), 3), ValueError, "parts: got 3 for 2 examples"),
         (lambda: batches.parts(np.array([0.0, 1]), 2), TypeError, "assignment: got float64"),
         (lambda: batches.parts(np.array([0, 1]), 2, order=np.array([1, 1])), ValueError, "order"),
+        (lambda: batches.indices(np.ones((2, 3))), TypeError, "membership: got float64"),
+        (lambda: batches.indices(np.ones(3, bool)), TypeError, r"membership: .* \(3,\)"),
         (lambda: batches.content_order(IMAGES, np.arange(3)), ValueError, "labels: got 3"),
         (lambda: batches.tasks(np.array([0, -1]), [[0]]), ValueError, "labels: got values of -1"),
         (lambda: batches.tasks(np.arange(3), [[0, 1], [1]]), ValueError, r"got \[1\] more than"),

@@ -73,3 +73,9 @@ def test_a_constant_feature_is_only_shifted():
     )
     np.testing.assert_allclose(found.train.inputs[:, 0], 0, atol=1e-15)
     np.testing.assert_allclose(found.test.inputs[0, 0], 2, rtol=1e-15)
+
+
+def test_integers_cannot_hold_what_is_standardised():
+    pixels = Examples(np.zeros((3, 2), np.uint8), np.zeros(3, int))
+    with pytest.raises(TypeError, match="data: got inputs of uint8"):
+        offline.standardise(Dataset(pixels, pixels))

@@ -24,10 +24,10 @@ pytestmark = [
 SPLITS = {"train": slice(0, 40), "test": slice(40, 60), "extra": slice(60, 65)}
 
 
-def digits():
-    """Digits in 8 bits, and their labels."""
+def digits(channels=1):
+    """Digits in 8 bits, of different brightness in each channel, and their labels."""
     images, labels = load_digits(return_X_y=True)
-    return (15 * images).astype(np.uint8).reshape(-1, 8, 8, 1), labels
+    return (images.reshape(-1, 8, 8, 1) * (15, 9, 4)[:channels]).astype(np.uint8), labels
 
 
 def assert_the_same_examples(found, images, labels):
@@ -43,9 +43,9 @@ def assert_the_same_examples(found, images, labels):
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
-    """Digits in a file on a server of this machine."""
+    """Digits of three colours in a file on a server of this machine."""
     folder = tmp_path_factory.mktemp("server")
-    images, labels = digits()
+    images, labels = digits(3)
     np.savez(folder / "digits.npz", images=images, labels=labels)
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -67,12 +67,16 @@ def url(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def builder(url):
-    """A set as those of tensorflow-datasets are written, which is known by its name from now on."""
+    """A set as those of tensorflow-datasets are written, known by its name from now on.
+
+    And a second one of colour images, with an entry that is nobody's, as CIFAR has.
+    """
     import tensorflow_datasets
 
     class TinyDigits(tensorflow_datasets.core.GeneratorBasedBuilder):
         VERSION = tensorflow_datasets.core.Version("1.0.0")
         url_infos = {url: None}  # noqa: RUF012 - as a class property has it
+        channels = 1
 
         def _info(self):
             features = tensorflow_datasets.features
@@ -80,7 +84,8 @@ def builder(url):
                 builder=self,
                 features=features.FeaturesDict(
                     {
-                        "image": features.Image(shape=(8, 8, 1)),
+                        "id": features.Text(),
+                        "image": features.Image(shape=(8, 8, self.channels)),
                         "label": features.ClassLabel(num_classes=10),
                     }
                 ),
@@ -98,7 +103,11 @@ def builder(url):
 
         def _generate_examples(self, images, labels):
             for row, (image, label) in enumerate(zip(images, labels, strict=True)):
-                yield row, {"image": image, "label": int(label)}
+                image = image[..., : self.channels]
+                yield row, {"id": str(row), "image": image, "label": int(label)}
+
+    class ColourDigits(TinyDigits):
+        channels = 3
 
     return TinyDigits
 
@@ -107,11 +116,17 @@ def builder(url):
 def directory(builder, tmp_path_factory):
     """Where the set is prepared, by the first to load it."""
     folder = tmp_path_factory.mktemp("prepared")
-    data = tfds.load("tiny_digits", directory=folder)
-    images, labels = digits()
-    for name, found in zip(("train", "test"), data, strict=True):
-        assert_the_same_examples(found, images[SPLITS[name]], labels[SPLITS[name]])
+    tfds.load("tiny_digits", directory=folder)
+    tfds.load("colour_digits", directory=folder)
     return folder
+
+
+@pytest.mark.parametrize(("name", "channels"), [("tiny_digits", 1), ("colour_digits", 3)])
+def test_a_prepared_set_is_what_was_written(directory, name, channels):
+    images, labels = digits(channels)
+    data = tfds.load(name, directory=directory)
+    for split, found in zip(("train", "test"), data, strict=True):
+        assert_the_same_examples(found, images[SPLITS[split]], labels[SPLITS[split]])
 
 
 def test_what_was_prepared_is_read_without_tensorflow(directory, tmp_path):
@@ -149,6 +164,12 @@ def test_other_splits_and_their_slices(directory):
 def test_a_split_without_examples_is_refused(directory, split):
     with pytest.raises(ValueError, match=r"splits: got .*; wants .*'extra'"):
         tfds.load("tiny_digits", splits=(split, "test"), directory=directory)
+
+
+@pytest.mark.parametrize("splits", ["train", ("train", "test", "extra")])
+def test_the_splits_are_two(splits, tmp_path):
+    with pytest.raises(ValueError, match=r"splits: got .*; wants two"):
+        tfds.load("tiny_digits", splits=splits, directory=tmp_path)
 
 
 def test_a_format_that_needs_tensorflow_is_refused(builder, tmp_path):

@@ -59,7 +59,9 @@ def test_digits_have_sixteen_levels(key):
 
 @given(
     st.lists(
-        st.tuples(st.lists(st.integers(0, 2), min_size=3, max_size=3), st.integers(0, 1)),
+        st.tuples(
+            st.lists(st.sampled_from([0, 1, 128, 255]), min_size=3, max_size=3), st.integers(0, 1)
+        ),
         min_size=1,
         max_size=12,
     ),

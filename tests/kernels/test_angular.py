@@ -61,3 +61,6 @@ def test_used_for_float32_without_biases_and_close_to_float64(w_std, key):
         error = np.abs(single - double) / (norm * norm[:, None])
         assert error.max() < 1e-6
         assert single.dtype == jnp.float32
+    # where polynomials replace the layers, no loop over 4 of them is left
+    assert "length=4\n" not in str(jax.make_jaxpr(kernel_fn)(x.astype(jnp.float32)))
+    assert "length=4\n" in str(jax.make_jaxpr(kernel_fn)(x))

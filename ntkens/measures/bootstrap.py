@@ -66,7 +66,7 @@ def interval(
     if not lengths or lengths[0] in ((), (0,)) or len(set(lengths)) > 1:
         shapes = ", ".join(str(value.shape) for value in values)
         raise ValueError(f"arrays: got shapes {shapes}; want one row each for the same examples")
-    _check(samples, level)
+    check_resampling(samples, level)
     estimate = statistic(*values)  # outside of the loop, where its checks see the values
     return summary(estimate, _row_replicates(key, statistic, values, samples), level)
 
@@ -101,7 +101,7 @@ def counted_interval(
     """
     check_at_least_one("n", n)
     check_at_least_one("chunk", chunk)
-    _check(samples, level)
+    check_resampling(samples, level)
     rounds = -(-samples // chunk)
     chunk = -(-samples // rounds)  # of even size; the last may go past the samples asked for
 
@@ -129,6 +129,13 @@ def summary(estimate: Any, replicates: Any, level: float) -> Interval:
     return Interval(estimate, *fields)
 
 
+def check_resampling(samples: int, level: float) -> None:
+    """A `ValueError` unless there are resamples, and a level between 0 and 1."""
+    check_at_least_one("samples", samples)
+    if not 0 < level < 1:
+        raise ValueError(f"level: got {level}, wants a probability between 0 and 1")
+
+
 @functools.partial(jax.jit, static_argnames=("statistic", "samples"))
 def _row_replicates(key, statistic, arrays, samples):
     def replicate(sample):
@@ -141,9 +148,3 @@ def _row_replicates(key, statistic, arrays, samples):
 def _drawn(key, sample, n):
     """The examples of one resample: its own key, so that chunks do not matter."""
     return jax.random.randint(jax.random.fold_in(key, sample), (n,), 0, n)
-
-
-def _check(samples, level):
-    check_at_least_one("samples", samples)
-    if not 0 < level < 1:
-        raise ValueError(f"level: got {level}, wants a probability between 0 and 1")

@@ -15,7 +15,7 @@ SUM_TOLERANCE = 1e-5
 def checked_probabilities(
     name: str, probabilities: Float[ArrayLike, "*axes n classes"], axes: str
 ) -> Float[Array, "*axes n classes"]:
-    """Probabilities as an array of the axes said, such as "n classes", or the error."""
+    """Probabilities of the axes said, such as "n classes", in at least 32 bits, or the error."""
     values = jnp.asarray(probabilities)
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise TypeError(f"{name}: got dtype {values.dtype}, wants floating point")
@@ -38,7 +38,7 @@ def checked_probabilities(
                 f"{name}: sum to {worst} over classes, wants 1; logits become probabilities by "
                 "jax.nn.softmax"
             )
-    return values
+    return values.astype(at_least_float32(values.dtype))
 
 
 def checked_labels(labels: Int[ArrayLike, " n"], n: int, classes: int) -> Int[Array, " n"]:

@@ -35,7 +35,8 @@ def fit(logits: Float[ArrayLike, "n classes"], labels: Int[ArrayLike, " n"]) -> 
 
     Raises:
         TypeError: logits that are not floats, labels that are not integers.
-        ValueError: not [n classes] and [n], no example, NaN or infinite logits, a label that is no class.
+        ValueError: not [n classes] and [n], no example, NaN or infinite logits, labels out of
+            range.
     """
     logits = _checked_logits(logits, 2)
     labels = checked_labels(labels, *logits.shape)

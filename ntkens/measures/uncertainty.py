@@ -1,8 +1,8 @@
 """Accuracy, proper scores, calibration and the entropies of an ensemble.
 
-Of probabilities [n classes], never logits, and labels [n]; vmap over members and seeds. Results are
-means over the examples; `per_example` has what they are means of. `counts` say how often each
-example is in the sample, once without them: resamples then share what does not depend on them.
+Of probabilities [n classes], never logits, and labels [n]; vmap over members and seeds. Accuracy,
+likelihood and Brier score are means of what `per_example` has for each example: bootstrap that.
+Where there are `counts`, they say how often each example is in the sample; without them, once.
 """
 
 from typing import Literal, NamedTuple
@@ -10,16 +10,23 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from ntkens.measures import per_example
+from ntkens.measures.binned import (
+    BinSums,
+    bin_sums,
+    centres,
+    equal_mass_error,
+    equal_width_error,
+    offsets,
+    weighted,
+)
 from ntkens.measures.checks import (
-    at_least_float32,
     check_at_least_one,
     checked_counts,
     checked_probabilities,
 )
-from ntkens.measures.ranked import Ranked, rank, sums
 
 Binning = Literal["equal_width", "equal_mass"]
 
@@ -56,7 +63,8 @@ def accuracy(
     Raises:
         TypeError, ValueError: probabilities that are none, labels out of range, no example.
     """
-    return _mean(per_example.correct(probabilities, labels), probabilities)
+    probabilities, labels = per_example.checked(probabilities, labels)
+    return per_example.correct(probabilities, labels).mean(dtype=probabilities.dtype)
 
 
 def top_k(
@@ -68,7 +76,8 @@ def top_k(
         TypeError, ValueError: probabilities that are none, labels out of range, no example; k
             outside 1 to the number of classes.
     """
-    return _mean(per_example.in_top(probabilities, labels, k), probabilities)
+    probabilities, labels = per_example.checked(probabilities, labels)
+    return per_example.in_top(probabilities, labels, k).mean(dtype=probabilities.dtype)
 
 
 def negative_log_likelihood(
@@ -120,6 +129,7 @@ def calibration_error(
     labels: Int[ArrayLike, " n"],
     bins: int = 15,
     binning: Binning = "equal_width",
+    counts: Int[ArrayLike, " n"] | None = None,
 ) -> Float[Array, ""]:
     """Expected calibration error of the most probable class.
 
@@ -134,16 +144,17 @@ def calibration_error(
         labels: of the examples.
         bins: their number B, at least 1.
         binning: "equal_width" or "equal_mass".
+        counts: how often each example is in the sample.
 
     Raises:
         TypeError, ValueError: probabilities that are none, labels out of range, no example; no
-            bins, another binning.
+            bins, another binning; counts that are no resample.
     """
     probabilities, labels = per_example.checked(probabilities, labels)
-    confidence = probabilities.max(axis=-1)
+    error, counts = _error(bins, binning), checked_counts(counts, len(labels))
+    confidence = probabilities.max(axis=1)
     gap = confidence - per_example.correct(probabilities, labels)
-    _check_binning(bins, binning)
-    return _binned_error(confidence, gap, bins, binning)
+    return error(confidence, gap, bins, counts)
 
 
 def classwise_calibration_error(
@@ -151,6 +162,7 @@ def classwise_calibration_error(
     labels: Int[ArrayLike, " n"],
     bins: int = 15,
     binning: Binning = "equal_width",
+    counts: Int[ArrayLike, " n"] | None = None,
 ) -> Float[Array, ""]:
     """Calibration error of the probability of each class, mean over classes.
 
@@ -164,24 +176,28 @@ def classwise_calibration_error(
         labels: of the examples.
         bins: their number B, at least 1.
         binning: "equal_width" or "equal_mass".
+        counts: how often each example is in the sample.
 
     Raises:
         TypeError, ValueError: probabilities that are none, labels out of range, no example; no
-            bins, another binning.
+            bins, another binning; counts that are no resample.
     """
     probabilities, labels = per_example.checked(probabilities, labels)
-    _check_binning(bins, binning)
+    error, counts = _error(bins, binning), checked_counts(counts, len(labels))
 
     def of_class(column):
         index, confidence = column
-        return _binned_error(confidence, confidence - (labels == index), bins, binning)
+        return error(confidence, confidence - (labels == index), bins, counts)
 
     classes = jnp.arange(probabilities.shape[1])
     return jax.lax.map(of_class, (classes, probabilities.T)).mean()
 
 
 def brier_decomposition(
-    probabilities: Float[ArrayLike, "n classes"], labels: Int[ArrayLike, " n"], bins: int = 15
+    probabilities: Float[ArrayLike, "n classes"],
+    labels: Int[ArrayLike, " n"],
+    bins: int = 15,
+    counts: Int[ArrayLike, " n"] | None = None,
 ) -> BrierDecomposition:
     """The Brier score in five terms, exact for any bins: the sum over classes of each class's own.
 
@@ -196,78 +212,59 @@ def brier_decomposition(
     The first three are Murphy's, and are the whole where a bin holds one value of f; the last two
     are what varies within bins (doi:10.1175/2007WAF2006116.1). Bins are of equal width.
 
+    Args:
+        probabilities: of all classes.
+        labels: of the examples.
+        bins: their number, at least 1.
+        counts: how often each example is in the sample.
+
     Raises:
         TypeError, ValueError: probabilities that are none, labels out of range, no example; no
-            bins.
+            bins; counts that are no resample.
     """
     probabilities, labels = per_example.checked(probabilities, labels)
     check_at_least_one("bins", bins)
-
-    def of_class(column):
-        index, forecast = column
-        happened = (labels == index).astype(forecast.dtype)
-        members = in_bins(forecast, bins).astype(forecast.dtype)
-        sizes = jnp.maximum(members.sum(axis=0), 1)
-        forecasts, frequencies = (_matmul(x, members) / sizes for x in (forecast, happened))
-        base = happened.mean()
-        off, out = forecast - _matmul(members, forecasts), happened - _matmul(members, frequencies)
-        share = members.mean(axis=0)
-        return BrierDecomposition(
-            jnp.sum(share * (forecasts - frequencies) ** 2),
-            jnp.sum(share * (frequencies - base) ** 2),
-            base * (1 - base),
-            jnp.mean(off**2),
-            2 * jnp.mean(off * out),
-        )
-
-    classes = jnp.arange(probabilities.shape[1])
-    terms = jax.lax.map(of_class, (classes, probabilities.T))
-    return jax.tree.map(lambda values: values.sum(axis=0), terms)
+    counts = checked_counts(counts, len(labels))
+    total = bin_sums(probabilities, labels, counts, bins)
+    return decomposed(total, probabilities, labels, counts)
 
 
-def in_bins(values: Float[Array, " n"], bins: int) -> Bool[Array, "n bins"]:
-    """Which of the bins (b/B, (b+1)/B] each value is in; 0 is in the first."""
-    edges = jnp.linspace(0, 1, bins + 1, dtype=values.dtype)[1:-1]
-    index = jnp.sum(values[:, None] > edges[None], axis=1)
-    return index[:, None] == jnp.arange(bins)[None]
+def decomposed(
+    total: BinSums,
+    probabilities: Float[Array, "n classes"],
+    labels: Int[Array, " n"],
+    counts: Int[Array, " n"],
+) -> BrierDecomposition:
+    """The decomposition of the Brier score, given the sums over bins."""
+    n, bins = len(labels), total.size.shape[1]
+    size = jnp.maximum(total.size, 1)
+    forecast, frequency = total.forecast / size, total.happened / size
+    base = total.happened.sum(axis=1) / n
+    middle = jnp.where(total.size > 0, centres(bins, forecast.dtype)[None], 0)
+    inside = offsets(probabilities, bins)
+    squares = weighted(counts, jnp.sum(inside**2, axis=1))
+    products = weighted(counts, per_example.of_label(inside, labels))
+    return BrierDecomposition(
+        jnp.sum(size * (forecast + middle - frequency) ** 2) / n,
+        jnp.sum(total.size * (frequency - base[:, None]) ** 2) / n,
+        jnp.sum(base * (1 - base)),
+        (squares - jnp.sum(size * forecast**2)) / n,
+        2 * (products - jnp.sum(size * forecast * frequency)) / n,
+    )
 
 
-def equal_mass_error(
-    confidence: Float[Array, " n"] | Ranked,
-    gap: Float[Array, " n"],
-    bins: int,
-    counts: Int[Array, " n"] | None = None,
-) -> Float[Array, ""]:
-    """sum_b |sum of gaps in b| / N over bins of N/B examples each, in the order of confidence."""
-    ranked = rank(confidence)
-    counts = checked_counts(counts, len(gap))
-    n = len(gap)
-    # The sum of the first r gaps, at real r: linear within an example and within a tied group.
-    places, total = sums(ranked, counts).through, sums(ranked, counts * gap).through
-    places = jnp.concatenate([jnp.zeros(1), places]).astype(total.dtype)
-    total = jnp.concatenate([jnp.zeros(1, total.dtype), total])
-    edges = jnp.linspace(0, n, bins + 1, dtype=total.dtype)
-    return jnp.abs(jnp.diff(jnp.interp(edges, places, total))).sum() / n
+def classwise_error(total: BinSums) -> Float[Array, ""]:
+    """The classwise calibration error with bins of equal width, given the sums over them."""
+    n, (classes, bins) = total.happened.sum(), total.size.shape
+    middle = centres(bins, total.size.dtype)[None]
+    gaps = total.forecast + total.size * middle - total.happened
+    return jnp.abs(gaps).sum() / (classes * n)
 
 
-def _binned_error(confidence, gap, bins, binning):
-    """sum_b |sum of gaps in b| / N."""
-    if binning == "equal_mass":
-        return equal_mass_error(confidence, gap, bins)
-    members = in_bins(confidence, bins).astype(gap.dtype)
-    return jnp.abs(_matmul(gap, members)).sum() / len(gap)
-
-
-def _check_binning(bins, binning):
+def _error(bins, binning):
     check_at_least_one("bins", bins)
-    if binning not in ("equal_width", "equal_mass"):
-        raise ValueError(f'binning: got {binning!r}, wants "equal_width" or "equal_mass"')
-
-
-def _matmul(left, right):
-    return jnp.matmul(left, right, precision="highest")
-
-
-def _mean(truths: Bool[Array, " n"], probabilities: ArrayLike) -> Float[Array, ""]:
-    dtype = jnp.asarray(probabilities).dtype
-    return truths.mean(dtype=at_least_float32(dtype)).astype(dtype)
+    if binning == "equal_width":
+        return equal_width_error
+    if binning == "equal_mass":
+        return equal_mass_error
+    raise ValueError(f'binning: got {binning!r}, wants "equal_width" or "equal_mass"')

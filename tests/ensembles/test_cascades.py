@@ -212,6 +212,7 @@ def test_the_widest_windows_are_full_and_the_narrowest_empty():
     assert cascades.lowest(scores, 0.0) == EMPTY
 
 
+@pytest.mark.slow
 def test_widening_moves_the_risk_from_the_single_member_to_the_ensemble():
     """Members that err independently: on average over draws a wider window is never worse."""
     n, widths = 400, jnp.array([0.0, 0.05, 0.1, 0.2, 0.5, 1.0])
@@ -271,13 +272,12 @@ def test_no_threshold_takes_other_data():
     }
 
 
-@pytest.mark.parametrize("of_mean", [False, True])
-def test_vmapped_over_seeds_and_jitted_is_the_same_as_one_by_one(of_mean):
-    logits = np.stack([logits_of(3, seed=seed) for seed in range(4)])
-    labels = np.random.default_rng(9).integers(0, 4, (4, 150))
+def test_vmapped_over_seeds_and_jitted_is_the_same_as_one_by_one():
+    logits = np.stack([logits_of(3, seed=seed) for seed in range(2)])
+    labels = np.random.default_rng(9).integers(0, 4, (2, 150))
 
     def one(logits, labels):
-        stages = cascades.stages(logits, confidence.negative_entropy, of_mean=of_mean)
+        stages = cascades.stages(logits, confidence.negative_entropy, of_mean=True)
         wrong = jnp.argmax(stages.probabilities[0], axis=-1) != labels
         threshold = cascades.threshold_at_risk(stages.scores[0], wrong, 0.3, first=5)
         windows = [cascades.around(stages.scores[0], threshold, 0.1),
@@ -286,7 +286,7 @@ def test_vmapped_over_seeds_and_jitted_is_the_same_as_one_by_one(of_mean):
         return outputs, cascades.average_macs(outputs.exits, jnp.arange(3) + 1.0)
 
     together = jax.jit(jax.vmap(one))(jnp.asarray(logits), jnp.asarray(labels))
-    for seed in range(4):
+    for seed in range(2):
         alone = one(jnp.asarray(logits[seed]), jnp.asarray(labels[seed]))
         jax.tree.map(
             lambda left, right, seed=seed: np.testing.assert_allclose(

@@ -5,11 +5,14 @@ import doctest
 import io
 from pathlib import Path
 
+import pytest
+
 from experiments import table
 
 README = Path(__file__).parents[1] / "README.md"
 
 
+@pytest.mark.slow
 def test_the_tour_runs_as_printed():
     results = doctest.testfile(str(README), module_relative=False)
     assert results.attempted >= 10

@@ -63,6 +63,7 @@ def test_moments_equal_quadrature(name, variance1, variance2, cosine):
     np.testing.assert_allclose(it.derivative(*arguments), expected, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.slow
 @EVERY
 @given(variances=st.tuples(st.floats(0.05, 8), st.floats(0.05, 8)), cosine=st.floats(-0.999, 0.999))
 @example(variances=(1.0, 2.0), cosine=0.0)

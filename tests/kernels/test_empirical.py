@@ -111,6 +111,7 @@ def test_two_layer_relu_closed_form(method):
     np.testing.assert_allclose(kernel, expected / 16, rtol=1e-13)
 
 
+@pytest.mark.slow
 # neural-tangents asks jnp for the size of a shape.
 @pytest.mark.filterwarnings("ignore:size requires ndarray:DeprecationWarning")
 @pytest.mark.parametrize("implementation", [1, 2])
@@ -174,6 +175,7 @@ def test_matvec_is_the_first_order_change_under_a_gradient_step():
     np.testing.assert_allclose(empirical.matvec(network, PARAMS, vector, X2, X1), change, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_jit_vmap_and_grad(method):
     def ntk(params):

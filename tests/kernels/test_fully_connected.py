@@ -31,6 +31,7 @@ def near_pairs(width, seed):
     return np.stack([*rows, point, point * (1 + 1e-6), 2 * point])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize(
     ("depth", "w_std", "b_std", "width"),
@@ -138,6 +139,7 @@ def test_gram_matrix_is_symmetric_and_positive(name, key):
         assert eigenvalues[0] > -1e-13 * eigenvalues[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DIFFERENTIATED)
 def test_contracts_jit_vmap_grad(name, key):
     kernel_fn = fully_connected.kernel_fn(PEERS[name], 3, 0.9, 0.2)
@@ -162,6 +164,7 @@ def test_contracts_jit_vmap_grad(name, key):
             assert jnp.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DIFFERENTIATED)
 def test_gradient_equals_finite_differences(name, key):
     x = jax.random.normal(key, (3, 4)) / 2
@@ -246,6 +249,7 @@ def test_tiles_are_the_whole(n, m):
             np.testing.assert_array_equal(np.diagonal(got), np.diagonal(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 def test_tiles_have_the_derivative_of_the_whole(monkeypatch):
     x = np.random.default_rng(0).normal(size=(40, 3))

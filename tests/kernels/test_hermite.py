@@ -187,6 +187,7 @@ def test_gradients_are_finite_where_cosines_and_variances_end():
             assert np.isfinite(jax.grad(moment, (0, 1, 2))(q, q, c)).all()
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8).filter(lambda a: sum(a) > 0.1))
 def test_wanted_maps_of_cosines_are_kernels_and_their_derivatives_agree(wanted):
     made = hermite.activation(wanted).dual

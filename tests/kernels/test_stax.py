@@ -345,6 +345,7 @@ def test_model_takes_typed_keys_and_the_dtype_of_the_inputs():
     np.testing.assert_allclose(jax.jit(apply)(params, inputs), outputs, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_padding_is_masked():
     network = stax.serial(stax.Conv(5, (1,)), stax.Relu(), stax.GlobalAvgPool(), stax.Dense(2))
     short, padded = SEQUENCES[:, :3], SEQUENCES.at[:, 3].set(100.0)
@@ -361,6 +362,7 @@ def test_unknown_layer_is_named_with_its_neighbour():
     assert {"Relu", "serial", "kernel_fn", "model", "Padding", "Slice"} <= set(dir(stax))
 
 
+@pytest.mark.slow
 def test_bad_arguments_are_named():
     with pytest.raises(TypeError, match=r"network must be a triple .* got function"):
         stax.kernel_fn(stax.Relu)

@@ -20,6 +20,8 @@ assert not {ROOTS} & set(sys.modules), "importing is not free"
 jax.config.update("jax_enable_x64", True)
 x = jax.random.normal(jax.random.key(0), (3, 4))
 import jax.example_libraries.stax, jax.flatten_util  # parts of JAX that it imports
+
+import pytest
 before, modules = state(), set(sys.modules)
 
 network = stax.serial(stax.Dense(8), stax.Relu(), stax.Dense(1))
@@ -100,6 +102,7 @@ def run(script: str) -> None:
     assert process.returncode == 0, process.stderr
 
 
+@pytest.mark.slow
 def test_first_use_imports_no_tensorflow_and_leaves_jax_as_it_was():
     run(USE_WITHOUT_TRACE)
 

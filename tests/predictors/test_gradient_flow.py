@@ -206,6 +206,7 @@ def test_spread_is_positive_and_training_error_falls(seed, time, ridge):
     assert errors[1] < errors[0] + 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("time", [0.5, 20.0, jnp.inf])
 def test_against_neural_tangents(time):
     from ntkens.kernels import stax
@@ -263,6 +264,7 @@ def test_vmap_over_kernels_and_times_equals_a_loop():
             np.testing.assert_allclose(actual[i, j], expected, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [repeated(), low_rank(), Linear().kernel])
 @pytest.mark.parametrize("time", [1e-6, 0.4, 5.0, 300.0])
 def test_gradient_with_respect_to_the_kernel(kernel, time):
@@ -336,6 +338,7 @@ def test_gradient_with_respect_to_time_is_the_differential_equation(time):
     np.testing.assert_array_equal(ended, 0)
 
 
+@pytest.mark.slow
 def test_second_derivatives_are_right_or_an_error():
     model = Linear()
 

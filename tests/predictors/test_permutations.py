@@ -107,6 +107,7 @@ def test_bad_input_is_named(arguments, error, message):
         permutations.moments(*arguments)
 
 
+@pytest.mark.slow
 def test_predictions_equal_the_posterior_of_the_kernels():
     """The whole chain, with no closed form of the task in it: kernels, Cholesky, a permutation."""
     rng = np.random.default_rng(3)

@@ -50,6 +50,7 @@ def test_nngp_is_scikit_learns_gaussian_process():
     np.testing.assert_allclose(actual, covariance[..., 0], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ridge", [0.0, 0.2])
 def test_ntk_is_gradient_flow_at_infinite_time_and_its_limit(ridge):
     kernel, cross, test, targets = problem()
@@ -87,6 +88,7 @@ PERMUTATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "ones"), PERMUTATIONS)
 def test_permutations_from_one_hot_inputs(size, ones):
     inputs, point = np.eye(size), np.zeros((1, size))
@@ -148,6 +150,7 @@ def test_jit_and_vmap_equal_a_loop(regime):
         np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regime", ["nngp", "ntk"])
 def test_gradient_against_finite_differences_at_repeated_eigenvalues(regime):
     size = 6

@@ -46,6 +46,7 @@ def test_cholesky_to_the_backward_error_it_states(condition):
     assert error.max() <= 2 * condition * 1e-13
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("condition", [1e9, 1e12, 1e30])
 def test_cholesky_beyond_its_reach_says_so(condition):
     _, info = solve.cholesky(conditioned(condition), right_hand_sides(3))
@@ -178,6 +179,7 @@ def test_as_many_steps_as_distinct_eigenvalues(distinct):
     assert info.iterations == distinct
 
 
+@pytest.mark.slow
 def test_several_right_hand_sides_are_each_alone():
     """One column is an eigenvector, done in a step; it rests while the others go on."""
     matrix, targets = conditioned(100), right_hand_sides(3)
@@ -202,6 +204,7 @@ def deflating(matrix, rank):
     return solve.Preconditioner(*map(jnp.asarray, arrays))
 
 
+@pytest.mark.slow
 def test_iterations_are_what_the_spectrum_left_by_the_preconditioner_bounds():
     """|r_k| <= 2 sqrt(kappa) rho^k |r_0| in the norm of M^-1, with kappa = 2 when the outliers are
     gone.

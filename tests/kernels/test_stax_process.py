@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 ROOTS = "{'tensorflow', 'tensorflow_datasets', 'neural_tangents', 'tf2jax'}"
 
 USE_WITHOUT_TRACE = f"""
@@ -20,8 +22,6 @@ assert not {ROOTS} & set(sys.modules), "importing is not free"
 jax.config.update("jax_enable_x64", True)
 x = jax.random.normal(jax.random.key(0), (3, 4))
 import jax.example_libraries.stax, jax.flatten_util  # parts of JAX that it imports
-
-import pytest
 before, modules = state(), set(sys.modules)
 
 network = stax.serial(stax.Dense(8), stax.Relu(), stax.Dense(1))

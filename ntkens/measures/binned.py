@@ -87,7 +87,7 @@ def equal_mass_error(
     """sum_b |sum of gaps in b| / N over bins of N/B examples each, in the order of confidence."""
     ranked, n = rank(confidence), len(gap)
     # The sum of the first r gaps, at real r: linear within an example and within a tied group.
-    total = sums(ranked, counts * gap).through
+    total = sums(ranked, counts, gap).through
     total = jnp.concatenate([jnp.zeros(1, total.dtype), total])
     places = sums(ranked, counts).through.astype(total.dtype)
     places = jnp.concatenate([jnp.zeros(1, total.dtype), places])

@@ -102,16 +102,18 @@ def counted_interval(
     check_at_least_one("n", n)
     check_at_least_one("chunk", chunk)
     check_resampling(samples, level)
-    rounds = -(-samples // chunk)
-    chunk = -(-samples // rounds)  # of even size; the last may go past the samples asked for
+    rounds = -(-(samples + 1) // chunk)
+    chunk = -(-(samples + 1) // rounds)  # of even size; the last may go past what is asked for
 
-    def replicate(sample):
-        return statistic(jnp.bincount(_drawn(key, sample, n), length=n))
+    def replicate(sample):  # the sample itself goes first, so as not to be compiled apart
+        counts = jnp.bincount(_drawn(key, sample - 1, n), length=n)
+        return statistic(jnp.where(sample == 0, 1, counts))
 
     every = jnp.arange(rounds * chunk)
-    replicates = jax.lax.map(replicate, every, batch_size=None if chunk == 1 else chunk)
-    replicates = jax.tree.map(lambda values: values[:samples], replicates)
-    return summary(statistic(jnp.ones(n, int)), replicates, level)
+    values = jax.lax.map(replicate, every, batch_size=None if chunk == 1 else chunk)
+    estimate = jax.tree.map(lambda value: value[0], values)
+    replicates = jax.tree.map(lambda value: value[1 : samples + 1], values)
+    return summary(estimate, replicates, level)
 
 
 def summary(estimate: Any, replicates: Any, level: float) -> Interval:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Float, Int, Num
 
 from ntkens.measures.checks import checked_scores
 
@@ -64,13 +64,12 @@ def rank(scores: Float[ArrayLike, " n"] | Ranked) -> Ranked:
     return Ranked(scores, order, first, last)
 
 
-def sums(ranked: Ranked, values: Num[Array, " n"]) -> Groups:
-    """Cumulative sums of values, which are in the order of the examples, at the ends of groups."""
-    zero = jnp.zeros(1, values.dtype)
-    cumulative = jnp.concatenate([zero, jnp.cumsum(values[ranked.order])])
+def sums(
+    ranked: Ranked, counts: Int[Array, " n"], values: Num[Array, " n"] | None = None
+) -> Groups:
+    """Cumulative sums over the sample, of values in the order of the examples, or of ones."""
+    terms = counts[ranked.order]
+    if values is not None:  # ordered apart: vmapped counts then share it
+        terms = terms * values[ranked.order]
+    cumulative = jnp.concatenate([jnp.zeros(1, terms.dtype), jnp.cumsum(terms)])
     return Groups(cumulative[ranked.first], cumulative[ranked.last + 1])
-
-
-def ends(ranked: Ranked) -> Bool[Array, " n"]:
-    """The places that are the last of their group: a sum over them is a sum over groups."""
-    return ranked.last == jnp.arange(len(ranked.last))

@@ -129,7 +129,9 @@ def _sums(scores, positive, counts) -> tuple:
     ranked = rank(scores)
     positive = _checked_positive(positive, len(ranked.order))
     counts = checked_counts(counts, len(positive))
-    return ranked.scores.dtype, sums(ranked, counts * positive), sums(ranked, counts * ~positive)
+    true, every = sums(ranked, counts, positive), sums(ranked, counts)
+    false = Groups(every.before - true.before, every.through - true.through)
+    return ranked.scores.dtype, true, false
 
 
 def _where_defined(value, true: Groups, false: Groups):

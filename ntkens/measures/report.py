@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
 from ntkens.measures import per_example, ranking, selective, uncertainty
-from ntkens.measures.binned import bin_sums, equal_mass_error, equal_width_error
+from ntkens.measures.binned import bin_sums, equal_mass_error, equal_width_error, weighted
 from ntkens.measures.bootstrap import Interval, check_resampling, counted_interval
 from ntkens.measures.checks import (
     check_at_least_one,
@@ -70,6 +70,7 @@ class _Member(NamedTuple):
     """What is known of a member before any resample."""
 
     losses: Float[Array, "n 4"]
+    within_bins: Float[Array, "n 2"]
     confidence: Float[Array, " n"]
     wrong: Float[Array, " n"]
     ranked: Ranked
@@ -135,12 +136,13 @@ def report(
 
 @functools.partial(jax.jit, static_argnames=("settings", "samples", "level"))
 def _report(key, probabilities, labels, settings, samples, level):
-    members = jax.lax.map(lambda p: _member(p, labels, settings.top), probabilities)
+    members = jax.lax.map(lambda p: _member(p, labels, settings), probabilities)
     entropies = jnp.stack(uncertainty.entropy_split(probabilities), axis=1)
 
     def statistic(counts):
-        def of_member(member_and_probabilities):
-            return _measures(*member_and_probabilities, labels, counts, settings)
+        def of_member(one):
+            member, probabilities = one
+            return _measures(member, probabilities, labels, counts, settings)
 
         return *jax.lax.map(of_member, (members, probabilities)), *_means(entropies, counts)
 
@@ -149,17 +151,19 @@ def _report(key, probabilities, labels, settings, samples, level):
     return Report(*map(Interval, *found))
 
 
-def _member(probabilities, labels, top) -> _Member:
+def _member(probabilities, labels, settings: _Settings) -> _Member:
     correct = per_example.correct(probabilities, labels)
     losses = [
         correct,
-        per_example.in_top(probabilities, labels, top),
+        per_example.in_top(probabilities, labels, settings.top),
         per_example.negative_log_likelihood(probabilities, labels),
         per_example.brier(probabilities, labels),
     ]
     confidence = probabilities.max(axis=1)
     wrong = 1 - correct.astype(confidence.dtype)
-    return _Member(jnp.stack(losses, axis=1), confidence, wrong, rank(confidence), rank(-wrong))
+    within = uncertainty.within_bins(probabilities, labels, settings.bins)
+    losses = jnp.stack(losses, axis=1)
+    return _Member(losses, within, confidence, wrong, rank(confidence), rank(-wrong))
 
 
 def _measures(member: _Member, probabilities, labels, counts, settings: _Settings) -> tuple:
@@ -170,7 +174,7 @@ def _measures(member: _Member, probabilities, labels, counts, settings: _Setting
     aurc = selective.aurc(ranked, wrong, counts)
     return (
         *_means(member.losses, counts),
-        *uncertainty.decomposed(total, probabilities, labels, counts),
+        *uncertainty.decomposed(total, *weighted(counts, member.within_bins)),
         equal_width_error(member.confidence, gap, bins, counts),
         equal_mass_error(ranked, gap, bins, counts),
         uncertainty.classwise_error(total),

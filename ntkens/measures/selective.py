@@ -12,7 +12,6 @@ the order of the examples in the arrays. Without ties these are the formulas of 
 """
 
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
@@ -21,27 +20,38 @@ from ntkens.measures.checks import (
     check_at_least_one,
     check_fraction,
     check_length,
+    check_no_nan,
     checked_counts,
 )
-from ntkens.measures.ranked import Groups, Ranked, ends, rank, sums
+from ntkens.measures.ranked import Ranked, rank, sums
 
 
 def risk_coverage(
-    scores: Float[ArrayLike, " n"] | Ranked, costs: Float[ArrayLike, " n"]
+    scores: Float[ArrayLike, " n"] | Ranked,
+    costs: Float[ArrayLike, " n"],
+    counts: Int[ArrayLike, " n"] | None = None,
 ) -> tuple[Float[Array, " n+1"], Float[Array, " n+1"]]:
     """The risk-coverage curve: coverage 0, 1/N, ..., 1, and the risk at each; at 0 it is 0.
 
     Args:
         scores: larger is accepted sooner; or what `ranked.rank` made of them, to sort once.
         costs: of each example if accepted.
+        counts: how often each example is in the sample.
 
     Raises:
-        TypeError: complex scores.
-        ValueError: shapes that do not fit, no example, NaN; infinite costs.
+        TypeError: complex scores, counts that are not integers.
+        ValueError: shapes that do not fit, no example, NaN; infinite costs; counts that are no
+            resample.
     """
-    ranked, accepted, cost = _sums(scores, costs, None)
-    n = jnp.arange(1, len(ranked.order) + 1)
-    risk = (cost.before + (n - accepted.before) * _mean(accepted, cost)) / n
+    ranked = rank(scores)
+    costs = _checked_costs(costs, ranked)
+    counts = checked_counts(counts, len(costs))
+    accepted, cost = sums(ranked, counts), sums(ranked, counts, costs)
+    mean = (cost.through - cost.before) / jnp.maximum(accepted.through - accepted.before, 1)
+    # The nth accepted is of the first group that ends at n or later: as many places end sooner.
+    n = jnp.arange(1, len(costs) + 1)
+    group = jnp.cumsum(jnp.bincount(accepted.through, length=len(costs) + 1))[:-1]
+    risk = (cost.before[group] + (n - accepted.before[group]) * mean[group]) / n
     zero = jnp.zeros(1, risk.dtype)
     coverage = jnp.concatenate([zero, n.astype(risk.dtype)]) / len(n)
     return coverage, jnp.concatenate([zero, risk])
@@ -62,15 +72,10 @@ def aurc(
         counts: how often each example is in the sample.
 
     Raises:
-        TypeError: complex scores, counts that are not integers.
-        ValueError: shapes that do not fit, no example, NaN; infinite costs; negative counts.
+        TypeError, ValueError: as for `risk_coverage`.
     """
-    ranked, accepted, cost = _sums(scores, costs, counts)
-    n = len(ranked.order)
-    # sum_n R_n = sum_k cost_k v_k with v_k = sum_{m=k}^N 1/m; a group takes the mean of its costs.
-    weight = _weight(accepted, n, cost.through.dtype)
-    area = jnp.sum(jnp.where(ends(ranked), _mean(accepted, cost) * weight, 0))
-    return (area - cost.through[-1] / (2 * n)) / n
+    _, risk = risk_coverage(scores, costs, counts)
+    return (jnp.sum(risk) - risk[-1] / 2) / (len(risk) - 1)
 
 
 def excess_aurc(
@@ -88,8 +93,7 @@ def excess_aurc(
         counts: how often each example is in the sample.
 
     Raises:
-        TypeError: complex scores, counts that are not integers.
-        ValueError: shapes that do not fit, no example, NaN; infinite costs; negative counts.
+        TypeError, ValueError: as for `risk_coverage`.
     """
     ranked = rank(scores)
     costs = _checked_costs(costs, ranked)
@@ -111,18 +115,11 @@ def risk_at_coverage(
         counts: how often each example is in the sample.
 
     Raises:
-        TypeError: complex scores, counts that are not integers.
-        ValueError: shapes that do not fit, no example, NaN; infinite costs; negative counts; a
-            coverage outside 0 to 1.
+        TypeError, ValueError: as for `risk_coverage`; a coverage outside 0 to 1.
     """
     check_fraction("coverage", coverage)
-    ranked, accepted, cost = _sums(scores, costs, counts)
-    dtype = cost.through.dtype
-    wanted = jnp.ceil(jnp.asarray(coverage, dtype) * len(ranked.order) - 0.5)
-    group = jnp.searchsorted(accepted.through, wanted.astype(int))
-    before, mean = accepted.before[group], _mean(accepted, cost)[group]
-    total = cost.before[group] + (wanted - before) * mean
-    return total / jnp.maximum(wanted, 1)
+    reached, risk = risk_coverage(scores, costs, counts)
+    return risk[jnp.argmin(jnp.abs(reached - coverage))]
 
 
 def coverage_at_risk(
@@ -146,30 +143,20 @@ def coverage_at_risk(
         counts: how often each example is in the sample.
 
     Raises:
-        TypeError: complex scores, counts that are not integers.
-        ValueError: shapes that do not fit, no example, NaN; infinite costs; negative counts;
-            `first` outside 1 to N.
+        TypeError, ValueError: as for `risk_coverage`; a risk that is not one number; `first`
+            outside 1 to N.
     """
-    ranked, accepted, cost = _sums(scores, costs, counts)
-    n = len(ranked.order)
+    if jnp.ndim(risk):
+        raise ValueError(f"risk: got shape {jnp.shape(risk)}; it is one number, vmap over several")
+    check_no_nan("risk", risk)
+    coverage, reached = risk_coverage(scores, costs, counts)
+    n = len(coverage) - 1
     first = -(-n // 100) if first is None else first
     check_at_least_one("first", first)
     if first > n:
         raise ValueError(f"first: got {first}, wants at most the number of examples, {n}")
-    # Within a group the risk (C + j mean) / (A + j) is monotone in j, so that the nearest is at an
-    # end of the group or beside the real j at which it is met.
-    before, mean = accepted.before, _mean(accepted, cost)
-    lowest = jnp.maximum(first - before, 1)
-    highest = accepted.through - before
-    met = (cost.before - risk * before) / (risk - mean)
-    met = jnp.where(jnp.isfinite(met), jnp.clip(met, 0, n), 0).astype(int)
-    taken = jnp.stack([lowest, met, met + 1, highest])
-    taken = jnp.clip(taken, lowest[None], highest[None])
-    accept = before[None] + taken
-    risks = (cost.before[None] + taken * mean[None]) / accept
-    distance = jnp.where((lowest <= highest)[None], jnp.abs(risks - risk), jnp.inf)
-    nearest = jnp.max(jnp.where(distance == distance.min(), accept, 0))
-    return nearest.astype(risks.dtype) / n
+    distance = jnp.abs(reached[first:] - risk)
+    return coverage[n - jnp.argmin(distance[::-1])]
 
 
 def _checked_costs(costs, ranked: Ranked):
@@ -177,29 +164,3 @@ def _checked_costs(costs, ranked: Ranked):
     check_length("costs", values, len(ranked.order))
     check_finite("costs", values)
     return values.astype(ranked.scores.dtype)
-
-
-def _sums(scores, costs, counts) -> tuple[Ranked, Groups, Groups]:
-    """The order, and cumulative numbers of examples and costs over it."""
-    ranked = rank(scores)
-    costs = _checked_costs(costs, ranked)
-    counts = checked_counts(counts, len(costs))
-    return ranked, sums(ranked, counts), sums(ranked, counts * costs)
-
-
-def _mean(accepted: Groups, cost: Groups):
-    """Mean cost of each group; of one that is not in the sample, 0."""
-    return (cost.through - cost.before) / jnp.maximum(accepted.through - accepted.before, 1)
-
-
-def _weight(accepted: Groups, n: int, dtype):
-    """The sum of v_k over the group's places k, from before < k <= through.
-
-    A difference of cumulative sums that grow to n: their table is in two parts, a number and the
-    rounding of it, for in float32 the difference would otherwise lose n times the precision.
-    """
-    harmonic = np.cumsum(1 / np.arange(n, 0, -1))[::-1]  # v_k, largest first
-    exact = np.concatenate([[0.0], np.cumsum(harmonic)])
-    rounded = exact.astype(dtype)
-    table = jnp.asarray(np.stack([rounded, (exact - rounded).astype(dtype)], axis=1))
-    return jnp.sum(table[accepted.through] - table[accepted.before], axis=1)

@@ -226,24 +226,26 @@ def brier_decomposition(
     check_at_least_one("bins", bins)
     counts = checked_counts(counts, len(labels))
     total = bin_sums(probabilities, labels, counts, bins)
-    return decomposed(total, probabilities, labels, counts)
+    return decomposed(total, *weighted(counts, within_bins(probabilities, labels, bins)))
+
+
+def within_bins(
+    probabilities: Float[Array, "n classes"], labels: Int[Array, " n"], bins: int
+) -> Float[Array, "n 2"]:
+    """Of each example, f less the centre of its bin: squares over all classes, and of the label."""
+    inside = offsets(probabilities, bins)
+    return jnp.stack([jnp.sum(inside**2, axis=1), per_example.of_label(inside, labels)], axis=1)
 
 
 def decomposed(
-    total: BinSums,
-    probabilities: Float[Array, "n classes"],
-    labels: Int[Array, " n"],
-    counts: Int[Array, " n"],
+    total: BinSums, squares: Float[Array, ""], products: Float[Array, ""]
 ) -> BrierDecomposition:
-    """The decomposition of the Brier score, given the sums over bins."""
-    n, bins = len(labels), total.size.shape[1]
+    """The decomposition of the Brier score, given the sums over bins and of `within_bins`."""
+    n, bins = total.happened.sum(), total.size.shape[1]
     size = jnp.maximum(total.size, 1)
     forecast, frequency = total.forecast / size, total.happened / size
     base = total.happened.sum(axis=1) / n
     middle = jnp.where(total.size > 0, centres(bins, forecast.dtype)[None], 0)
-    inside = offsets(probabilities, bins)
-    squares = weighted(counts, jnp.sum(inside**2, axis=1))
-    products = weighted(counts, per_example.of_label(inside, labels))
     return BrierDecomposition(
         jnp.sum(size * (forecast + middle - frequency) ** 2) / n,
         jnp.sum(total.size * (frequency - base[:, None]) ** 2) / n,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ntkens.models import Model, conv, cost, mlp
+from ntkens.models import Model, conv, cost, mlp, resnet, wide_resnet
 
 
 def of(apply, *inputs):
@@ -124,3 +124,72 @@ def test_parameters_are_a_plain_integer():
     found = cost.parameters({"a": np.zeros((3, 4)), "b": [jax.ShapeDtypeStruct((5,), jnp.int8)]})
     assert found == 17
     assert type(found) is int
+
+
+IMAGES = jax.ShapeDtypeStruct((64, 32, 32, 3), jnp.float32)
+PUBLISHED = {
+    # arXiv:1512.03385, Table 6: 0.27 M. Multiply-accumulates by hand: the stem, 9 * 3 * 16 at 1024
+    # positions; six convolutions at each of three sizes, the first of the later two from half the
+    # channels; the readout. Tables that say 40.8 M have 1 x 1 convolutions in the shortcuts, which
+    # are 2^18 more.
+    "resnet20": (
+        resnet.resnet20(10),
+        0.27,
+        9 * 3 * 16 * 32**2
+        + 6 * 9 * 16**2 * 32**2
+        + (0.5 + 5) * 9 * 32**2 * 16**2
+        + (0.5 + 5) * 9 * 64**2 * 8**2
+        + 640,
+    ),
+    # Tables of the CIFAR variant: 11.17 M and 0.56 G. Every later stage has a quarter of the
+    # positions and twice the channels: 3.5 convolutions of the first stage, and 1/18 of one in the
+    # shortcut.
+    "resnet18": (
+        resnet.resnet18(10),
+        11.17,
+        9 * 3 * 64 * 32**2 + (4 + 3 * (3.5 + 1 / 18)) * 9 * 64**2 * 32**2 + 5120,
+    ),
+    # arXiv:1605.07146, Table 4: 36.5 M; 5.2 G in later tables. Of one 160 x 160 convolution: eight
+    # in the first stage, but the first of them from 16 channels; 7.5 in each later one; shortcuts.
+    "wide_resnet_28_10": (
+        wide_resnet.wide_resnet(28, 10, 10),
+        36.5,
+        9 * 3 * 16 * 32**2 + (7.1 + 2 * 7.5 + (0.1 + 0.5 + 0.5) / 9) * 9 * 160**2 * 32**2 + 6400,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_networks_have_their_published_cost(name, key):
+    model, millions, products = PUBLISHED[name]
+    params = jax.eval_shape(model.init, key, IMAGES)
+    assert f"{cost.parameters(params) / 1e6:.{str(millions)[::-1].find('.')}f}" == str(millions)
+    assert cost.macs(model, params, IMAGES) == round(products)
+
+
+@pytest.mark.parametrize(
+    ("depth", "widen", "millions"),
+    # arXiv:1605.07146, Tables 4 and 5
+    [(40, 1, 0.6), (40, 2, 2.2), (40, 4, 8.9), (22, 8, 17.2), (16, 8, 11.0), (16, 10, 17.1)],
+)
+def test_wide_networks_have_their_published_size(depth, widen, millions, key):
+    model = wide_resnet.wide_resnet(depth, widen, 10)
+    params = jax.eval_shape(model.init, key, IMAGES)
+    assert round(cost.parameters(params) / 1e6, 1) == millions
+
+
+def test_exact_parameters_of_the_networks_of_widely_used_code(key):
+    """As PyTorch code reports them, batch norm's scales and biases included."""
+    expected = {"resnet20": 269_722, "resnet18": 11_173_962, "wide_resnet_28_10": 36_479_194}
+    for name, count in expected.items():
+        assert cost.parameters(jax.eval_shape(PUBLISHED[name][0].init, key, IMAGES)) == count
+
+
+def test_cost_grows_with_the_square_of_the_width(key):
+    """Up to the stem and the readout, of which one side is fixed."""
+    of_width = []
+    for width in (16, 32):
+        model = resnet.resnet20(10, width=width)
+        macs = cost.macs(model, jax.eval_shape(model.init, key, IMAGES), IMAGES)
+        of_width.append(macs - 9 * 3 * width * 32**2 - 4 * width * 10)
+    assert of_width[1] == 4 * of_width[0]

@@ -12,14 +12,12 @@ was completed, and ends with the same parameters.
 """
 
 import contextlib
-import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -34,7 +32,7 @@ class Segment(NamedTuple):
         done: segments that are complete, those of earlier calls included.
         segments: that there will be.
         states: of the members, stacked.
-        info: of all epochs so far, [members epochs ...].
+        info: of all epochs so far, [members epochs ...], in NumPy.
         remaining: estimated seconds to the end.
     """
 
@@ -65,7 +63,8 @@ def run(
         *shared: pytrees that every member sees whole, such as the examples.
         segments: how many, at least 1.
         own: pytree of what is each member's own, members first: rates, indices, any numbers.
-        directory: where to keep checkpoints; None keeps none. A complete run is yielded once.
+        directory: where to keep checkpoints, of a run in one process; None keeps none. A run that
+            was complete is yielded once more.
         configuration: with a directory, what makes the run what it is; the shapes of the states
             are always compared.
         chunk: see `members.map`.
@@ -102,13 +101,16 @@ def run(
             found = checkpoints.latest(store, (states, total))
             if found is not None:
                 done, (states, total) = found
+                total = jax.tree.map(np.array, total)
         if done == segments:
             yield Segment(done, segments, states, _until(total, done, segments), 0.0)
         seconds: list[float] = []
         while done < segments:
             start = time.perf_counter()
             states, info = following(states)
-            total = jax.tree.map(functools.partial(_with_part, done), total, info)
+            for place, part in zip(jax.tree.leaves(total), jax.tree.leaves(info), strict=True):
+                epochs = part.shape[1]
+                place[:, done * epochs : (done + 1) * epochs] = part
             done += 1
             if store is not None:
                 checkpoints.save(store, done, (states, total))
@@ -119,14 +121,10 @@ def run(
 
 
 def _of_run(leaf, segments):
-    """Room for the info of all segments, [members epochs ...]."""
+    """Room for the info of all segments, [members epochs ...], on the host."""
     members, epochs, *rest = leaf.shape
-    return jnp.zeros((members, segments * epochs, *rest), leaf.dtype)
-
-
-def _with_part(index, all, part):
-    return jax.lax.dynamic_update_slice_in_dim(all, part, index * part.shape[1], axis=1)
+    return np.zeros((members, segments * epochs, *rest), leaf.dtype)
 
 
 def _until(total, done, segments):
-    return jax.tree.map(lambda leaf: leaf[:, : leaf.shape[1] // segments * done], total)
+    return jax.tree.map(lambda leaf: leaf[:, : leaf.shape[1] // segments * done].copy(), total)

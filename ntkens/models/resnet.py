@@ -16,7 +16,8 @@ The doors of `init` and `apply`, and their errors, are those of `images.image_mo
 other sizes pass; the published costs are of 32 x 32 x 3.
 """
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +47,9 @@ def resnet18(outputs: int, *, width: int = 64, normalisation: Normalisation = "g
     Raises:
         ValueError: sizes out of range, or an unknown normalisation.
     """
-    return _resnet([width, 2 * width, 4 * width, 8 * width], 2, True, outputs, normalisation)
+    check_sizes("width", width)
+    widths = [width, 2 * width, 4 * width, 8 * width]
+    return resnet(widths, 2, outputs, projects=True, normalisation=normalisation)
 
 
 def resnet20(outputs: int, *, width: int = 16, normalisation: Normalisation = "group") -> Model:
@@ -64,13 +67,43 @@ def resnet20(outputs: int, *, width: int = 16, normalisation: Normalisation = "g
     Raises:
         ValueError: sizes out of range, or an unknown normalisation.
     """
-    return _resnet([width, 2 * width, 4 * width], 3, False, outputs, normalisation)
+    check_sizes("width", width)
+    widths = [width, 2 * width, 4 * width]
+    return resnet(widths, 3, outputs, projects=False, normalisation=normalisation)
 
 
-def _resnet(widths, blocks, projects, outputs, normalisation):
-    check_sizes("width", widths[0])
+def resnet(
+    widths: Sequence[int],
+    blocks: int,
+    outputs: int,
+    *,
+    projects: bool,
+    normalisation: Normalisation = "group",
+) -> Model:
+    """A residual network of any stages; `resnet18` and `resnet20` are two of them.
+
+    Args:
+        widths: channels of the stages, at least one.
+        blocks: of each stage.
+        outputs: how many.
+        projects: whether shortcuts that change shape are 1 x 1 convolutions (option B) or have no
+            parameters (option A), for which channels must not become fewer.
+        normalisation: "group", or "batch" (of the current batch); see `normalisation`.
+
+    Raises:
+        ValueError: sizes out of range, or an unknown normalisation.
+    """
+    if not len(widths):
+        raise ValueError("widths: got none; a residual network has a stage or more")
+    check_sizes("widths", *widths)
+    check_sizes("blocks", blocks)
     check_sizes("outputs", outputs)
-    check_option("normalisation", normalisation, ("group", "batch"))
+    check_option("normalisation", normalisation, get_args(Normalisation))
+    if not projects and list(widths) != sorted(widths):
+        raise ValueError(
+            f"widths: got {widths}; shortcuts without parameters only add channels: let the widths "
+            "grow, or projects=True"
+        )
     return image_model(_ResNet(tuple(widths), blocks, projects, outputs, normalisation))
 
 
@@ -109,7 +142,7 @@ class _Block(linen.Module):
 
     def _shortcut(self, z):
         new = self.width - z.shape[-1]
-        if new == 0:
+        if new == 0 and self.stride == 1:
             return z
         if self.projects:
             z = Convolution(self.width, size=1, stride=self.stride, name="shortcut")(z)

@@ -7,6 +7,8 @@ A block normalises first, and what it adds passes no activation (arXiv:1603.0502
 where the number of channels changes, by a 1 x 1 convolution of a in place of z.
 """
 
+from typing import get_args
+
 import jax
 from flax import linen
 
@@ -46,7 +48,7 @@ def wide_resnet(
     check_sizes("outputs", outputs)
     if depth < 10 or depth % 6 != 4:
         raise ValueError(f"depth: got {depth}; it is 6 n + 4, for n blocks a stage: 10, 16, 22, 28")
-    check_option("normalisation", normalisation, ("group", "batch"))
+    check_option("normalisation", normalisation, get_args(Normalisation))
     return image_model(_WideResNet((depth - 4) // 6, widen, outputs, normalisation))
 
 

@@ -149,7 +149,7 @@ PUBLISHED = {
         11.17,
         9 * 3 * 64 * 32**2 + (4 + 3 * (3.5 + 1 / 18)) * 9 * 64**2 * 32**2 + 5120,
     ),
-    # arXiv:1605.07146, Table 4: 36.5 M; 5.2 G in later tables. Of one 160 x 160 convolution: eight
+    # arXiv:1605.07146: 36.5 M; 5.2 G in later tables. Of one 160 x 160 convolution: eight
     # in the first stage, but the first of them from 16 channels; 7.5 in each later one; shortcuts.
     "wide_resnet_28_10": (
         wide_resnet.wide_resnet(28, 10, 10),
@@ -163,13 +163,13 @@ PUBLISHED = {
 def test_published_networks_have_their_published_cost(name, key):
     model, millions, products = PUBLISHED[name]
     params = jax.eval_shape(model.init, key, IMAGES)
-    assert f"{cost.parameters(params) / 1e6:.{str(millions)[::-1].find('.')}f}" == str(millions)
+    assert abs(cost.parameters(params) / 1e6 - millions) < 0.025  # they give two or three digits
     assert cost.macs(model, params, IMAGES) == round(products)
 
 
 @pytest.mark.parametrize(
     ("depth", "widen", "millions"),
-    # arXiv:1605.07146, Tables 4 and 5
+    # the tables of arXiv:1605.07146
     [(40, 1, 0.6), (40, 2, 2.2), (40, 4, 8.9), (22, 8, 17.2), (16, 8, 11.0), (16, 10, 17.1)],
 )
 def test_wide_networks_have_their_published_size(depth, widen, millions, key):
@@ -178,8 +178,8 @@ def test_wide_networks_have_their_published_size(depth, widen, millions, key):
     assert round(cost.parameters(params) / 1e6, 1) == millions
 
 
-def test_exact_parameters_of_the_networks_of_widely_used_code(key):
-    """As PyTorch code reports them, batch norm's scales and biases included."""
+def test_parameters_are_those_of_the_networks_with_batch_norm(key):
+    """What implementations in PyTorch report: a scale and a bias for each normalised channel."""
     expected = {"resnet20": 269_722, "resnet18": 11_173_962, "wide_resnet_28_10": 36_479_194}
     for name, count in expected.items():
         assert cost.parameters(jax.eval_shape(PUBLISHED[name][0].init, key, IMAGES)) == count

@@ -33,7 +33,7 @@ def plot(rows: list[dict], figure) -> None:
 def _certified(axes, rows, setting):
     for shift, (method, (colour, style)) in enumerate(METHODS.items()):
         means, errors = mean_and_error(curves(rows, setting, method))
-        budgets = np.arange(len(means)) + 0.05 * (shift - 2.5)
+        budgets = np.arange(len(means)) + len(means) / 500 * (shift - 2.5)
         axes.errorbar(budgets, means, errors, color=colour, ls=style, lw=1.2, label=method)
     axes.set(xlabel="B, samples inserted or deleted", ylabel="certified accuracy", ylim=(0, 1))
     axes.set_title("{}, k = {} parts".format(*setting))

@@ -29,13 +29,13 @@ def checked_probabilities(
             raise ValueError(f"{name}: holds NaN; look for it where it was computed")
         if (on_host < 0).any():
             raise ValueError(
-                f"{name}: holds {on_host.min()}, below 0; logits become probabilities by "
+                f"{name}: holds {on_host.min():.6g}, below 0; logits become probabilities by "
                 "jax.nn.softmax"
             )
         if (np.abs(total - 1) > tolerance).any():
             worst = total.flat[np.abs(total - 1).argmax()]
             raise ValueError(
-                f"{name}: sum to {worst} over classes, wants 1; logits become probabilities by "
+                f"{name}: sum to {worst:.6g} over classes, wants 1; logits become probabilities by "
                 "jax.nn.softmax"
             )
     return values.astype(at_least_float32(values.dtype))

@@ -23,6 +23,7 @@ from ntkens.measures.binned import (
     weighted,
 )
 from ntkens.measures.checks import (
+    at_least_float32,
     check_at_least_one,
     checked_counts,
     checked_probabilities,
@@ -63,8 +64,8 @@ def accuracy(
     Raises:
         TypeError, ValueError: probabilities that are none, labels out of range, no example.
     """
-    probabilities, labels = per_example.checked(probabilities, labels)
-    return per_example.correct(probabilities, labels).mean(dtype=probabilities.dtype)
+    dtype = at_least_float32(jnp.result_type(probabilities))
+    return per_example.correct(probabilities, labels).mean(dtype=dtype)
 
 
 def top_k(
@@ -76,8 +77,8 @@ def top_k(
         TypeError, ValueError: probabilities that are none, labels out of range, no example; k
             outside 1 to the number of classes.
     """
-    probabilities, labels = per_example.checked(probabilities, labels)
-    return per_example.in_top(probabilities, labels, k).mean(dtype=probabilities.dtype)
+    dtype = at_least_float32(jnp.result_type(probabilities))
+    return per_example.in_top(probabilities, labels, k).mean(dtype=dtype)
 
 
 def negative_log_likelihood(
@@ -153,7 +154,7 @@ def calibration_error(
     probabilities, labels = per_example.checked(probabilities, labels)
     error, counts = _error(bins, binning), checked_counts(counts, len(labels))
     confidence = probabilities.max(axis=1)
-    gap = confidence - per_example.correct(probabilities, labels)
+    gap = confidence - (probabilities.argmax(axis=1) == labels)
     return error(confidence, gap, bins, counts)
 
 

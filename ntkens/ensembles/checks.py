@@ -29,8 +29,10 @@ def check_labels(labels, shape) -> None:
             f"labels: got shape {jnp.shape(labels)}; members of shape {shape} want one label an "
             f"example, {shape[1:-1]}"
         )
-    if is_concrete(labels) and not np.all((np.asarray(labels) >= 0) & (labels < shape[-1])):
-        raise ValueError(f"labels: got one outside the classes 0..{shape[-1] - 1}")
+    if is_concrete(labels):
+        values = np.asarray(labels)  # under jit a constant has a value, its comparison has not
+        if not ((values >= 0) & (values < shape[-1])).all():
+            raise ValueError(f"labels: got one outside the classes 0..{shape[-1] - 1}")
 
 
 def check_probabilities(probabilities) -> None:

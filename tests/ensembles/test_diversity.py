@@ -283,6 +283,17 @@ def test_bad_input_is_named(call, error, message):
         call()
 
 
+def test_constants_of_a_compiled_function_are_checked():
+    logits = drawn()[0]
+    for labels, is_wrong in ((jnp.asarray(LABELS), False), (jnp.asarray(LABELS + 1), True)):
+        loss = jax.jit(lambda logits, labels=labels: diversity.regularised(logits, labels, 0.5))
+        if is_wrong:
+            with pytest.raises(ValueError, match="labels: got one outside"):
+                loss(logits)
+        else:
+            np.testing.assert_allclose(loss(logits), JOINT["jensen_gap"](logits, 0.5))
+
+
 def test_gamma_above_one_is_for_regularisers_that_are_bounded():
     assert np.isfinite(JOINT["variance"](drawn()[0], 5.0)).all()
     diversity.check_gamma(5.0, "variance")

@@ -71,6 +71,7 @@ def test_report_equals_each_measure_alone(key):
         np.testing.assert_allclose(found[name], alone, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_perfect_and_impossible_predictions(key):
     """Nothing wrong: no ranking. A label of probability 0: an infinite loss, where it is drawn."""
     right = jnp.eye(CLASSES)[jnp.arange(EXAMPLES) % CLASSES]

@@ -1,5 +1,6 @@
 """Risk and coverage against the sums written out, over all orders of tied examples."""
 
+import functools
 import itertools
 
 import jax
@@ -18,6 +19,16 @@ SCALARS = [
     lambda scores, costs, counts=None: selective.risk_at_coverage(scores, costs, 0.6, counts),
     lambda scores, costs, counts=None: selective.coverage_at_risk(scores, costs, 0.3, 2, counts),
 ]
+
+
+def every(scores, costs):
+    return selective.risk_coverage(scores, costs), *(measure(scores, costs) for measure in SCALARS)
+
+
+@functools.cache
+def compiled(measure, *settings):
+    """Once for all tests that ask the same of arrays of one shape."""
+    return jax.jit(lambda *arrays: measure(*arrays, *settings))
 
 
 def curve(costs_in_order):
@@ -59,25 +70,25 @@ def test_equal_to_the_mean_over_all_orders_of_ties(levels):
     for seed in range(3):
         scores, costs = random_case(seed, levels)
         expected = curve_over_orders(scores, costs)
-        np.testing.assert_allclose(
-            selective.risk_coverage(scores, costs), expected, rtol=1e-12, atol=1e-15
-        )
-        ours = [measure(scores, costs) for measure in SCALARS]
-        np.testing.assert_allclose(ours, brute_force(scores, costs), rtol=1e-12, atol=1e-14)
+        curve, *scalars = compiled(every)(scores, costs)
+        np.testing.assert_allclose(curve, expected, rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(scalars, brute_force(scores, costs), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", SCALARS)
 def test_counts_are_repetitions_and_order_is_nothing(measure):
     scores, costs = random_case(4, 3)
     counts = np.array([0, 3, 1, 0, 2, 0, 1])
-    repeated = measure(np.repeat(scores, counts), np.repeat(costs, counts))
-    np.testing.assert_allclose(measure(scores, costs, counts), repeated, rtol=1e-12)
+    repeated = compiled(measure)(np.repeat(scores, counts), np.repeat(costs, counts))
+    found = jax.jit(measure)(ranked.rank(scores), costs, counts)
+    np.testing.assert_allclose(found, repeated, rtol=1e-12)
     plain = measure(scores, costs)
     order = np.random.default_rng(0).permutation(EXAMPLES)
-    np.testing.assert_allclose(measure(scores[order], costs[order]), plain, rtol=1e-12)
-    np.testing.assert_allclose(jax.jit(measure)(ranked.rank(scores), costs), plain, rtol=1e-12)
+    np.testing.assert_allclose(compiled(measure)(scores[order], costs[order]), plain, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_perfect_ranking_has_the_area_of_its_error():
     """AURC = e + (1 - e) ln(1 - e) as N grows; the trapezoid rule comes to it as 1/N^2."""
     e = 0.1
@@ -85,47 +96,49 @@ def test_perfect_ranking_has_the_area_of_its_error():
     gaps = []
     for n in (200, 400):
         costs = (np.arange(n) >= (1 - e) * n).astype(float)
-        gaps.append(abs(selective.aurc(-np.arange(n), costs) - limit))
-        assert abs(selective.excess_aurc(-np.arange(n), costs)) < 1e-15
+        gaps.append(abs(compiled(selective.aurc)(-np.arange(n), costs) - limit))
+        assert abs(compiled(selective.excess_aurc)(-np.arange(n), costs)) < 1e-15
     assert gaps[0] < 1e-5
     np.testing.assert_allclose(gaps[0] / gaps[1], 4, rtol=0.01)
 
 
 def test_uninformative_scores_cost_the_mean_at_every_coverage():
     _, costs = random_case(1, 3)
-    _, risk = selective.risk_coverage(np.zeros(EXAMPLES), costs)
+    (_, risk), *_ = compiled(every)(np.zeros(EXAMPLES), costs)
     np.testing.assert_allclose(risk[1:], costs.mean(), rtol=1e-12)
 
 
 def test_all_right_has_no_risk_and_full_coverage():
-    scores, costs = np.arange(200.0), np.zeros(200)
-    assert not selective.risk_coverage(scores, costs)[1].any()
-    assert selective.coverage_at_risk(scores, costs, 0.05) == 1
-    assert selective.aurc(scores, costs) == 0
+    (_, risk), *scalars = compiled(every)(np.arange(EXAMPLES) / 1, np.zeros(EXAMPLES))
+    assert not risk.any()
+    assert scalars == [0, 0, 0, 1]
 
 
+@pytest.mark.slow
 def test_first_hides_the_first_few():
     scores, costs = -np.arange(200.0), np.zeros(200)
     costs[1] = 1  # the risk is 0.5 after two examples, and never again
-    assert selective.coverage_at_risk(scores, costs, 0.5, first=1) == 2 / 200
-    assert selective.coverage_at_risk(scores, costs, 0.5) == 2 / 200  # 1 % are two examples
-    assert selective.coverage_at_risk(scores, costs, 0.5, first=3) == 3 / 200
+    for first, found in ((1, 2), (None, 2), (3, 3)):  # by default 1 %, two examples
+        nearest = compiled(selective.coverage_at_risk, 0.5, first)(scores, costs)
+        assert nearest == found / 200
 
 
 @given(costs=st.lists(st.floats(0, 2), min_size=EXAMPLES, max_size=EXAMPLES))
 def test_no_order_is_better_than_the_cheapest_first(costs):
     costs = np.array(costs)
-    assert selective.excess_aurc(np.arange(EXAMPLES) % 3, costs) >= -1e-12
+    _, _, excess, *_ = compiled(every)(np.arange(EXAMPLES) % 3 / 1, costs)
+    assert excess >= -1e-12
 
 
+@pytest.mark.slow
 def test_vmap_over_members_coverages_and_risks():
     scores, costs = map(jnp.stack, zip(*(random_case(s, 3) for s in range(3)), strict=True))
     for measure in SCALARS:
-        loop = [measure(*one) for one in zip(scores, costs, strict=True)]
+        loop = [compiled(measure)(*one) for one in zip(scores, costs, strict=True)]
         np.testing.assert_allclose(jax.vmap(measure)(scores, costs), loop, rtol=1e-12)
     levels = jnp.array([0.0, 0.3, 1.0])
     for measure in (selective.risk_at_coverage, selective.coverage_at_risk):
-        loop = [measure(scores[0], costs[0], level) for level in levels]
+        loop = [compiled(measure)(scores[0], costs[0], level) for level in levels]
         mapped = jax.vmap(measure, (None, None, 0))(scores[0], costs[0], levels)
         np.testing.assert_allclose(mapped, loop, rtol=1e-12)
 

@@ -1,5 +1,7 @@
 """Accuracy, scores, calibration and entropies against scikit-learn, scipy and sums in NumPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,12 @@ def draw(seed=0, rounded=False):
     else:
         probabilities = special.softmax(2 * random.normal(size=(EXAMPLES, CLASSES)), axis=1)
     return probabilities, random.integers(0, CLASSES, EXAMPLES)
+
+
+@functools.cache
+def compiled(measure, *settings):
+    """Once for all tests that ask the same of arrays of one shape."""
+    return jax.jit(lambda *arrays: measure(*arrays, *settings))
 
 
 def bin_index(values, bins=BINS):
@@ -50,12 +58,16 @@ def test_scores_equal_scikit_learn_and_numpy(rounded):
     probabilities, labels = draw(0, rounded)
     one_hot = np.eye(CLASSES)[labels]
     right = metrics.accuracy_score(labels, probabilities.argmax(axis=1))
-    np.testing.assert_allclose(uncertainty.accuracy(probabilities, labels), right, rtol=1e-12)
+    np.testing.assert_allclose(
+        compiled(uncertainty.accuracy)(probabilities, labels), right, rtol=1e-12
+    )
     brier = np.mean(np.sum((probabilities - one_hot) ** 2, axis=1))
-    np.testing.assert_allclose(uncertainty.brier(probabilities, labels), brier, rtol=1e-12)
+    np.testing.assert_allclose(
+        compiled(uncertainty.brier)(probabilities, labels), brier, rtol=1e-12
+    )
     scored = metrics.brier_score_loss(labels, probabilities, scale_by_half=False)
     np.testing.assert_allclose(brier, scored, rtol=1e-12)
-    likelihood = uncertainty.negative_log_likelihood(probabilities, labels)
+    likelihood = compiled(uncertainty.negative_log_likelihood)(probabilities, labels)
     if rounded:
         assert likelihood == np.inf  # some label has probability 0
     else:
@@ -63,7 +75,9 @@ def test_scores_equal_scikit_learn_and_numpy(rounded):
     ranks = np.argsort(np.argsort(-probabilities, axis=1, kind="stable"), axis=1)
     for k in range(1, CLASSES + 1):
         top = np.mean(ranks[np.arange(EXAMPLES), labels] < k)
-        np.testing.assert_allclose(uncertainty.top_k(probabilities, labels, k), top, rtol=1e-12)
+        np.testing.assert_allclose(
+            compiled(uncertainty.top_k, k)(probabilities, labels), top, rtol=1e-12
+        )
         if not rounded:
             theirs = metrics.top_k_accuracy_score(labels, probabilities, k=k) if k < CLASSES else 1
             np.testing.assert_allclose(top, theirs, rtol=1e-12)
@@ -75,9 +89,9 @@ def test_calibration_errors_equal_their_sums(rounded, binning):
     probabilities, labels = draw(1, rounded)
     brute_force = equal_width if binning == "equal_width" else equal_mass
     right = probabilities.argmax(axis=1) == labels
-    found = uncertainty.calibration_error(probabilities, labels, BINS, binning)
+    found = compiled(uncertainty.calibration_error, BINS, binning)(probabilities, labels)
     np.testing.assert_allclose(found, brute_force(probabilities.max(axis=1), right), rtol=1e-12)
-    found = uncertainty.classwise_calibration_error(probabilities, labels, BINS, binning)
+    found = compiled(uncertainty.classwise_calibration_error, BINS, binning)(probabilities, labels)
     of_class = [brute_force(probabilities[:, k], labels == k) for k in range(CLASSES)]
     np.testing.assert_allclose(found, np.mean(of_class), rtol=1e-12)
 
@@ -87,7 +101,7 @@ def test_equal_mass_equals_splitting_the_order_where_it_divides():
     confidence = probabilities.max(axis=1)
     gap = (confidence - (probabilities.argmax(axis=1) == labels))[np.argsort(confidence)]
     expected = sum(abs(part.sum()) for part in np.array_split(gap, BINS)) / EXAMPLES
-    found = uncertainty.calibration_error(probabilities, labels, BINS, "equal_mass")
+    found = compiled(uncertainty.calibration_error, BINS, "equal_mass")(probabilities, labels)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -105,7 +119,7 @@ def test_binary_calibration_equals_scikit_learn():
 @pytest.mark.parametrize("rounded", [False, True])
 def test_brier_decomposition_is_exact_term_by_term(rounded):
     probabilities, labels = draw(4, rounded)
-    found = uncertainty.brier_decomposition(probabilities, labels, BINS)
+    found = compiled(uncertainty.brier_decomposition, BINS)(probabilities, labels)
     expected = np.zeros(5)
     for k in range(CLASSES):
         f, o = probabilities[:, k], (labels == k).astype(float)
@@ -121,16 +135,18 @@ def test_brier_decomposition_is_exact_term_by_term(rounded):
         ]
     np.testing.assert_allclose(found, expected, rtol=1e-10)
     total = np.dot(found, [1, -1, 1, 1, -1])
-    np.testing.assert_allclose(total, uncertainty.brier(probabilities, labels), rtol=1e-12)
+    brier = compiled(uncertainty.brier)(probabilities, labels)
+    np.testing.assert_allclose(total, brier, rtol=1e-12)
 
 
 def test_one_value_in_a_bin_leaves_nothing_within():
     """Murphy's three terms are then the whole."""
     probabilities, labels = draw(5, rounded=True)
-    found = uncertainty.brier_decomposition(probabilities, labels, 20)
+    found = compiled(uncertainty.brier_decomposition, 20)(probabilities, labels)
     np.testing.assert_allclose([found.within_variance, found.within_covariance], 0, atol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("binning", ["equal_width", "equal_mass"])
 def test_calibrated_predictions_have_little_error_and_sharpened_ones_more(binning):
     """E|mean of n draws - p| <= sqrt(p (1-p) / n) <= 1/2 sqrt(1/n) in each bin."""
@@ -141,32 +157,32 @@ def test_calibrated_predictions_have_little_error_and_sharpened_ones_more(binnin
     labels = (probabilities.cumsum(axis=1) < random.random((examples, 1))).sum(axis=1)
     bound = np.sqrt(BINS / examples) / 2  # by Jensen over the bins
     for measure in CALIBRATION:
-        assert measure(probabilities, labels, BINS, binning) < bound
-        sharp = special.softmax(3 * logits, axis=1)
-        assert measure(sharp, labels, BINS, binning) > 3 * bound
+        error = compiled(measure, BINS, binning)
+        assert error(probabilities, labels) < bound
+        assert error(special.softmax(3 * logits, axis=1), labels) > 3 * bound
 
 
-@pytest.mark.parametrize("measure", [*CALIBRATION, uncertainty.brier_decomposition])
-@pytest.mark.parametrize("binning", ["equal_width", "equal_mass"])
-def test_counts_are_repetitions(measure, binning):
-    if measure is not uncertainty.brier_decomposition:
-        arguments = (BINS, binning)
-    elif binning == "equal_width":
-        arguments = (BINS,)
-    else:
-        return
+@pytest.mark.parametrize(
+    ("measure", "settings"),
+    [
+        (uncertainty.brier_decomposition, (BINS,)),
+        *((measure, (BINS, "equal_width")) for measure in CALIBRATION),
+        *((measure, (BINS, "equal_mass")) for measure in CALIBRATION),
+    ],
+)
+def test_counts_are_repetitions(measure, settings):
     probabilities, labels = draw(7, rounded=True)
     counts = np.random.default_rng(0).multinomial(EXAMPLES, np.ones(EXAMPLES) / EXAMPLES)
-    found = measure(probabilities, labels, *arguments, counts=counts)
+    counted = jax.jit(lambda counts: measure(probabilities, labels, *settings, counts=counts))
     rows = np.repeat(np.arange(EXAMPLES), counts)
-    repeated = measure(probabilities[rows], labels[rows], *arguments)
-    np.testing.assert_allclose(found, repeated, rtol=1e-11, atol=1e-15)
+    repeated = compiled(measure, *settings)(probabilities[rows], labels[rows])
+    np.testing.assert_allclose(counted(counts), repeated, rtol=1e-11, atol=1e-15)
 
 
 def test_entropies_equal_scipy():
     members = np.stack([draw(seed)[0] for seed in range(3)] + [draw(0, rounded=True)[0]])
     mean = members.mean(axis=0)
-    found = uncertainty.entropy_split(members)
+    found = compiled(uncertainty.entropy_split)(members)
     np.testing.assert_allclose(found.total, stats.entropy(mean, axis=1), rtol=1e-12)
     expected = stats.entropy(members, axis=2).mean(axis=0)
     np.testing.assert_allclose(found.expected, expected, rtol=1e-12)
@@ -176,24 +192,24 @@ def test_entropies_equal_scipy():
 
 
 def test_entropies_at_the_corners():
-    one = uncertainty.entropy_split(draw()[0][None])
+    one = compiled(uncertainty.entropy_split)(draw()[0][None])
     assert not one.mutual_information.any()
-    apart = uncertainty.entropy_split(np.eye(CLASSES)[:, None])  # certain, each of its own class
+    certain = np.repeat(np.eye(CLASSES)[:, None], EXAMPLES, axis=1)  # each of its own class
+    apart = compiled(uncertainty.entropy_split)(certain)
     np.testing.assert_allclose(apart.mutual_information, np.log(CLASSES), rtol=1e-12)
     assert not apart.expected.any()
 
 
+@pytest.mark.slow
 def test_vmap_over_members_and_jit():
     members, labels = np.stack([draw(0)[0], draw(1, rounded=True)[0]]), draw()[1]
-    measures = [uncertainty.accuracy, uncertainty.brier, *CALIBRATION]
-
-    def every(probabilities):
-        return jnp.stack([measure(probabilities, labels) for measure in measures])
-
-    loop = [every(member) for member in members]
-    np.testing.assert_allclose(jax.jit(jax.vmap(every))(members), loop, rtol=1e-12)
+    for measure in (uncertainty.accuracy, uncertainty.brier_decomposition, *CALIBRATION):
+        loop = np.transpose([measure(member, labels) for member in members])
+        mapped = jax.jit(jax.vmap(measure, (0, None)))(members, labels)
+        np.testing.assert_allclose(mapped, loop, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_half_precision_is_computed_in_float32():
     probabilities, labels = draw()
     halves = jnp.asarray(probabilities, jnp.bfloat16)

@@ -23,7 +23,8 @@ def verdict(rows: list[dict]) -> Verdict:
         _weak,
         _strong,
         _falls,
-        _regularisers,
+        _bounded,
+        _kl,
         _harmless,
         _costly,
         _gap_grows,
@@ -149,7 +150,7 @@ def _strong(rows):
     strongest = networks(rows)[-1]
     effects = _effects(rows, strongest, 1)
     return Claim(
-        "strong members a worse one",
+        "pressed to disagree, strong members make a worse one",
         _not_helped(effects),
         "worse",
         f"improved, gamma = {gammas(rows)[-1]:g}: {_quoted(effects)}",
@@ -171,7 +172,7 @@ def _falls(rows):
     }
     course = "; ".join(f"{name}: {_words(_effects(rows, name, 1))}" for name in names)
     return Claim(
-        "the effect falls with capacity",
+        "the effect of gamma > 0 falls with capacity",
         _judged(list(margins.values())),
         "from better to worse",
         f"weakest less strongest, gamma = {strengths[-1]:g}: {_quoted(margins)}",
@@ -179,32 +180,47 @@ def _falls(rows):
     )
 
 
-def _regularisers(rows):
+def _bounded(rows):
+    return _others(rows, "the variance and the Jensen-Shannon divergence do the same",
+                   ("variance", "jensen_shannon"), "both are bounded")  # fmt: skip
+
+
+def _kl(rows):
+    return _others(rows, "and so does the KL divergence", ("kl",),
+                   "with it the loss has no lower bound at gamma > 0")  # fmt: skip
+
+
+def _others(rows, statement, regularisers, remark):
+    """Better at the weakest by two errors in all, and at the strongest as `_not_helped` has it."""
     names = networks(rows)
-    found = dict.fromkeys(row["regulariser"] for row in select(rows, kind="joint"))
-    others = [name for name in found if name != "jensen_gap"]
-    weak = {name: _effects(rows, names[0], 1, name) for name in others}
-    strong = {name: _effects(rows, names[-1], 1, name) for name in others}
-    outcomes = [_judged(list(effects.values())) for effects in weak.values()]
-    outcomes += [_not_helped(effects) for effects in strong.values()]
+    measured = {row["regulariser"] for row in select(rows, kind="joint")}
+    found = {
+        name: (_effects(rows, names[0], 1, name), _effects(rows, names[-1], 1, name))
+        for name in regularisers
+        if name in measured
+    }
+    outcomes = [_judged(list(weak.values())) for weak, _ in found.values()]
+    outcomes += [_not_helped(strong) for _, strong in found.values()]
     outcome: Outcome = "reproduced" if set(outcomes) == {"reproduced"} else "inconclusive"
     if "not reproduced" in outcomes:
         outcome = "not reproduced"
-    diverged = sum(row["diverged"] for row in select(rows, kind="joint"))
+    short, long = (
+        "; ".join(
+            f"{name}: {names[0]} {words(weak)} | {names[-1]} {words(strong)}"
+            for name, (weak, strong) in found.items()
+        )
+        for words in (_quoted, _words)
+    )
+    diverged = sum(
+        row["diverged"] for row in select(rows, kind="joint") if row["regulariser"] in found
+    )
     return Claim(
-        "the other regularisers do the same",
+        statement,
         outcome,
         "better, and worse",
-        "; ".join(
-            f"{name}: weak {_quoted(weak[name])}, strong {_quoted(strong[name])}" for name in others
-        )
-        or "none measured",
-        "improvements of the weakest and of the strongest: "
-        + "; ".join(
-            f"{name}: {names[0]} {_words(weak[name])} | {names[-1]} {_words(strong[name])}"
-            for name in others
-        )
-        + f". Diverged ensembles: {diverged}",
+        short or "not measured",
+        f"improvements paired over seeds, {remark}: {long or 'not measured'}. Ensembles whose "
+        f"logits overflowed: {diverged}",
     )
 
 
@@ -225,7 +241,7 @@ def _costly(rows):
     weakest = networks(rows)[0]
     effects = _effects(rows, weakest, -1)
     return Claim(
-        "weak members do",
+        "held back, weak members lose",
         _judged([(-mean, error) for mean, error in effects.values()]),
         "worse",
         f"improved, gamma = {gammas(rows)[0]:g}: {_quoted(effects)}",
@@ -270,7 +286,7 @@ def _members_fall(rows):
         for name in names
     }
     return Claim(
-        "and the members themselves get worse",
+        "and with it single members get worse",
         _judged(list(falls.values())),
         "at every capacity",
         "; ".join(f"{name}: {number(-mean, error)}" for name, (mean, error) in falls.items()),

@@ -19,7 +19,7 @@ Ties go to the smaller class index: of the votes of the ensemble and of the logi
 a learner ranks the classes strictly, and c beats c' iff gap(c, c') = N_c - N_c' + 1[c' > c] > 0.
 
 The functions compile themselves and go through the examples in chunks; beside the logits they hold
-a few megabytes.
+a few megabytes, on an accelerator a few hundred.
 """
 
 import functools
@@ -35,9 +35,9 @@ from jaxtyping import Array, Bool, Float, Int
 from ntkens.checks import is_concrete
 from ntkens.ensembles import elections
 
-# Elements of the largest intermediate of a chunk, 1 MiB of integers: it stays in a core's cache,
-# and an accelerator has still enough to do.
-CHUNK = 2**18
+# Elements of the largest intermediate of a chunk: 1 MiB of integers, which stays in a core's cache,
+# and 128 MiB on an accelerator, which wants much to do at once.
+CHUNK, ACCELERATOR_CHUNK = 2**18, 2**25
 
 
 class Certificate(NamedTuple):
@@ -202,18 +202,21 @@ def _checked_spread(spread, logits):
 
 @functools.partial(jax.jit, static_argnames=("certify", "elements"))
 def _by_chunks(certify, logits, *spread, elements):
-    """`certify` on slices of the examples; the last one reaches back to be as long as the others.
+    """`certify` on slices of the examples; the last one is moved back to be as long as the others.
 
+    JAX moves a slice that would end outside, where it is read and where it is written alike.
     `elements` is the size of the largest intermediate for one example.
     """
     examples = logits.shape[1]
-    chunk = min(examples, max(1, CHUNK // elements))
+    most = CHUNK if jax.default_backend() == "cpu" else ACCELERATOR_CHUNK
+    chunk = min(examples, max(1, most // elements))
 
     def step(i, results):
-        start = jnp.minimum(i * chunk, examples - chunk)
-        found = certify(jax.lax.dynamic_slice_in_dim(logits, start, chunk, axis=1), *spread)
-        update = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
-        return jax.tree.map(update, results, found)
+        found = certify(jax.lax.dynamic_slice_in_dim(logits, i * chunk, chunk, axis=1), *spread)
+        write = functools.partial(
+            jax.lax.dynamic_update_slice_in_dim, start_index=i * chunk, axis=0
+        )
+        return jax.tree.map(write, results, found)
 
     nothing = jnp.zeros(examples, jnp.int32)
     return jax.lax.fori_loop(0, math.ceil(examples / chunk), step, Certificate(nothing, nothing))

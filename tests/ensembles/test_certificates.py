@@ -84,9 +84,15 @@ def brute_force_buckets(logits, spread, is_run_off, most):
 
 
 def draw(rng, learners, examples, classes):
-    """Logits of few values, so that learners tie and elections are close."""
+    """Logits of few values, so that learners tie and elections are close.
+
+    In a third of the examples the last class is everyone's second choice, who could win a run-off.
+    """
     logits = rng.integers(0, 4, (learners, examples, classes)).astype(float)
-    return logits + rng.choice([0, 0.5], (1, examples, classes))
+    logits += rng.choice([0, 0.5], (1, examples, classes))
+    if classes > 2:
+        logits[:, ::3, -1] = np.sort(logits[:, ::3, :-1], axis=2)[:, :, -2:].mean(axis=2)
+    return logits
 
 
 def margin(found, exact, most):
@@ -100,14 +106,13 @@ def margin(found, exact, most):
 @pytest.mark.parametrize(
     ("learners", "examples", "classes", "most"),
     [(8, 100, 3, 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in
-                       [(1, 50, 3, 1), (2, 200, 2, 2), (3, 200, 3, 3), (7, 300, 2, 3),
-                        (5, 1000, 3, 3), (11, 1000, 3, 3), (6, 400, 4, 2), (9, 400, 4, 2),
-                        (7, 60, 4, 3)])],
+                       [(1, 50, 3, 1), (7, 300, 2, 3), (5, 1000, 3, 3), (11, 1000, 3, 3),
+                        (9, 400, 4, 2), (7, 60, 4, 3)])],
 )  # fmt: skip
 def test_parts_against_every_replacement(learners, examples, classes, most):
     """Plurality exactly; the run-off soundly, and where it is not exact, one too small.
 
-    With three classes that is 0.4% to 1.1% of these cases, with four 1.4% to 1.9% (of thousands).
+    That is at most 1% of such cases with three classes, and 3% with four (of thousands).
     """
     logits = draw(np.random.default_rng(learners), learners, examples, classes)
     for name, is_run_off in (("dpa", False), ("dpa_roe", True)):
@@ -115,13 +120,13 @@ def test_parts_against_every_replacement(learners, examples, classes, most):
         left = margin(CERTIFICATES[name](logits), exact, most)
         assert left.min() == 0
         assert left.max() <= is_run_off
-        assert (left > 0).mean() <= 0.03
+        assert (left > 0).mean() <= {2: 0, 3: 0.02, 4: 0.06}[classes]
 
 
 @pytest.mark.parametrize(
     ("learners", "examples", "classes"),
     [(8, 100, 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in
-                   [(8, 400, 3), (10, 300, 3), (6, 100, 4), (6, 200, 2)])],
+                   [(10, 300, 3), (6, 100, 4), (6, 200, 2)])],
 )  # fmt: skip
 def test_buckets_against_every_replacement(learners, examples, classes):
     """Two buckets changed, of those that feed two learners each: plurality exactly.
@@ -211,15 +216,16 @@ def literal(logits, spread, is_run_off):
     return c, min(needed) - 1
 
 
-@pytest.mark.parametrize("degree", [5, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("degree", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_formulas_at_large_sizes(degree):
     rng = np.random.default_rng(degree)
-    logits = rng.integers(0, 9, (60, 50, 6)) + 4.0 * rng.random((1, 50, 6))
+    logits = rng.integers(0, 9, (60, 200, 6)) + 8.0 * rng.random((1, 200, 6))
+    logits[:, ::3, 5] = np.sort(logits[:, ::3, :5], axis=2)[:, :, -2:].mean(axis=2)  # as in `draw`
     shifts = rng.choice(60, degree, replace=False)
     spread = np.asarray(certificates.cyclic_spread(shifts, 60))
     for name, is_run_off in (("fa", False), ("fa_roe", True)):
         found = CERTIFICATES[name](logits, spread)
-        expected = [literal(logits[:, i], spread, is_run_off) for i in range(50)]
+        expected = [literal(logits[:, i], spread, is_run_off) for i in range(200)]
         np.testing.assert_array_equal(np.stack(found, axis=1), expected)
         assert len(set(expected)) > 10
 
@@ -227,7 +233,7 @@ def test_the_formulas_at_large_sizes(degree):
 @pytest.mark.parametrize(
     ("learners", "classes"),
     [(8, 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in
-               [(39, 5), (16, 4), (5, 3), (1, 2)])],
+               [(39, 5), (16, 4), (1, 2)])],
 )  # fmt: skip
 def test_buckets_of_one_learner_are_parts(learners, classes):
     logits = draw(np.random.default_rng(0), learners, 100 if learners == 8 else 1000, classes)

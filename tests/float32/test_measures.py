@@ -21,7 +21,7 @@ def draw():
 
 
 def test_rankings_and_risks_keep_their_precision():
-    """Cumulative sums of 20,000 terms round at 1e-7 of their size; ten-thousands of them at 1e-5."""
+    """Cumulative sums of 20,000 terms round at 1e-7 of their size; a sum of them at 1e-5."""
     _, probabilities, labels = draw()
     confidence = probabilities.max(axis=1)
     right = np.asarray(probabilities.argmax(axis=1) == labels)

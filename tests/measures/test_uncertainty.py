@@ -206,7 +206,7 @@ def test_vmap_over_members_and_jit():
     for measure in (uncertainty.accuracy, uncertainty.brier_decomposition, *CALIBRATION):
         loop = np.transpose([measure(member, labels) for member in members])
         mapped = jax.jit(jax.vmap(measure, (0, None)))(members, labels)
-        np.testing.assert_allclose(mapped, loop, rtol=1e-12)
+        np.testing.assert_allclose(mapped, loop, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.slow

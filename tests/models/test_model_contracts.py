@@ -14,7 +14,6 @@ MODELS = {
     "mlp": (mlp.mlp([6, 5], 3, b_std=0.1), (4, 7)),
     "conv_net": (conv.conv_net([16, 8], 3), IMAGES),
     "conv_net_batch": (conv.conv_net([16, 8], 3, normalisation="batch"), IMAGES),
-    "conv_net_none": (conv.conv_net([16, 8], 3, normalisation="none"), IMAGES),
     # of each residual kind the smallest: the published ones compile for half a minute
     "resnet_projected": (resnet.resnet([4, 8], 1, 3, projects=True), IMAGES),
     "resnet_batch": (resnet.resnet([4, 8], 1, 3, projects=False, normalisation="batch"), IMAGES),

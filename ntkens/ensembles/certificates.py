@@ -80,12 +80,15 @@ def dpa_roe(logits: Float[ArrayLike, "parts examples classes"]) -> Certificate:
         radius + 1 = min( min_{c1 != c2} max(h(g1), h(g2), ceil((g1 + g2) / 3)),
                           min_{c'} max(h(gap(c2, c')), h(2 P - k + 1[c' > c])) )
 
-    with g = gap(c, .) and h(g) = max(ceil(g / 2), 0), and gap(c2, c2) = 0. Algorithms of
+    over classes other than c, with g = gap(c, .), h(g) = max(ceil(g / 2), 0) and gap(c2, c2) = 0.
     arXiv:2302.02300, whose table dp[g1, g2] is the maximum in the first line. A lower bound on the
-    smallest change that moves the prediction, and nearly always equal to it.
+    smallest change that moves the prediction; in random elections it is equal to it but for one in
+    a hundred, where it is one less. An example may be safer without the second round: the radius is
+    not always that of `dpa` or more.
 
     Departs from the authors' code where a learner has equal logits for c and c': there it counts
-    against c, here for the smaller index, as in the vote; the radius is never smaller for it.
+    against c, here for the smaller index, as in the vote; a prediction's radius is never smaller
+    for it.
 
     Args:
         logits: of each learner, floating.
@@ -108,8 +111,8 @@ def fa(
         power_h = sum_m 1 + 1[m votes c] - 1[m votes c'],
 
     and radius + 1 is the number of largest powers whose sum reaches gap(c, c'), the least over c'.
-    Section 4 of arXiv:2202.02628. Exact but where two buckets touch the same learner, which is
-    counted twice. With a bucket for every learner it is `dpa`.
+    arXiv:2202.02628. Exact but where two of these buckets feed one learner, which is counted twice.
+    With a bucket for every learner it is `dpa`.
 
     Args:
         logits: of each learner, floating.
@@ -136,7 +139,7 @@ def fa_roe(
         gap(c, c1) + gap(c, c2):  sum 1 + 2 1[m votes c] - 1[m votes c1] - 1[m votes c2]
         2 P - k + 1[c' > c]:      sum 2 1[m prefers c to c']
 
-    Section 4 of arXiv:2302.02300. With a bucket for every learner it is `dpa_roe`.
+    From arXiv:2302.02300. With a bucket for every learner it is `dpa_roe`.
 
     Args:
         logits: of each learner, floating.
@@ -183,7 +186,7 @@ def _checked(logits):
         raise ValueError(
             f"logits: got shape {logits.shape}; want [parts, examples, classes], each at least 1"
         )
-    if is_concrete(logits) and bool(jnp.isnan(logits).any()):
+    if is_concrete(logits) and np.isnan(np.asarray(logits).min()):  # in NumPy, for outer jits
         raise ValueError("logits: holds NaN; a learner that diverged has no vote, train it anew")
     return logits
 

@@ -312,6 +312,7 @@ def test_jit_vmap_and_chunks_change_nothing(name, monkeypatch):
     def check(found):
         jax.tree.map(np.testing.assert_array_equal, found, expected)
 
+    check(jax.jit(lambda: CERTIFICATES[name](np.asarray(logits), *spread))())  # a constant
     stacked = jax.jit(jax.vmap(lambda logits: CERTIFICATES[name](logits, *spread)))(
         jnp.stack([logits[:, ::-1], logits])
     )
@@ -333,6 +334,16 @@ def test_the_boosted_ensemble_is_the_sum_of_logits():
     confident = np.zeros((8, 100, 3)) + [0.0, 0.0, 10.0]
     loud = certificates.dpa(np.stack([logits, confident]).sum(axis=0))
     assert np.all(loud.prediction == 2)
+
+
+def test_the_second_round_may_cost_an_example_its_radius():
+    """What a gain is claimed for is the mean, not each example."""
+    logits = draw(np.random.default_rng(0), 8, 100, 3)
+    plain, second = certificates.dpa(logits), certificates.dpa_roe(logits)
+    same = plain.prediction == second.prediction
+    assert not same.all()
+    assert np.any(same & (second.radius < plain.radius))
+    assert np.any(same & (second.radius > plain.radius))
 
 
 def test_largest_first_against_sorting():

@@ -97,10 +97,10 @@ def _windows(rows):
         _judged(unclipped.values()),
         "better",
         f"{_each(unclipped) or 'no'} points",
-        f"paired differences over {len(samples['risk@80'])} seeds, above 0 where the window is better; it "
-        f"costs {min(costs[0]):.2f} to {max(costs[0]):.2f} networks, the single threshold "
-        f"{min(costs[1]):.2f} to {max(costs[1]):.2f}. Clipped at the lowest score, where the two are one: "
-        f"{', '.join(clipped) or 'none'}",
+        f"paired differences over {len(samples['risk@80'])} seeds, above 0 where the window is "
+        f"better; it costs {min(costs[0]):.2f} to {max(costs[0]):.2f} networks, the single "
+        f"threshold {min(costs[1]):.2f} to {max(costs[1]):.2f}. Clipped at the lowest score, where "
+        f"the two are one: {', '.join(clipped) or 'none'}",
     )
 
 

@@ -130,7 +130,7 @@ def report(
     check_fraction("coverage", coverage)
     check_fraction("tpr", tpr)
     top = min(5, classes) if top is None else top
-    settings = _Settings(bins, top, coverage, risk, first, tpr)
+    settings = _Settings(bins, top, float(coverage), float(risk), first, float(tpr))
     return _report(key, probabilities, labels, settings, samples, level)
 
 

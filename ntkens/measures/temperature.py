@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from ntkens.checks import check_finite, is_concrete
-from ntkens.measures.checks import checked_labels
+from ntkens.measures.checks import at_least_float32, checked_labels
 
 LOWEST, HIGHEST = 1e-3, 1e3
 STEPS = 100  # halvings of the bracket of the logarithm: more than either dtype can tell apart
@@ -129,4 +129,4 @@ def _checked_logits(logits, axes=None):
         wanted = "[n classes]" if axes == 2 else "classes last"
         raise ValueError(f"logits: got shape {values.shape}, wants {wanted}, none of them 0")
     check_finite("logits", values)
-    return values
+    return values.astype(at_least_float32(values.dtype))

@@ -123,10 +123,9 @@ def _trainer(config, network, regulariser):
             loss,
             optimiser,
             fit.start(params, optimiser, run_key),
-            pool,
+            jax.tree.map(lambda leaf: leaf[train_rows], pool),
             epochs=config.epochs,
             batch=config.batch,
-            indices=train_rows,
             augment=crop_and_flip if config.augment else None,
         )
         outputs = jax.lax.map(

@@ -268,7 +268,11 @@ def test_images_train_with_the_recipe_of_the_paper(monkeypatch):
         script.PAPER, dataset="cifar10", networks=("conv-4-4", "conv-8-8"), members=2,
         mixed=("conv-4-4", "conv-8-8"), seeds=2, epochs=30, batch=20,
     )  # fmt: skip
-    cell = script.plan(config)[2]
+    cells = script.plan(config)
+    references = [(cell.parameters.get("network"), *cell.parameters["seeds"]) for cell in cells]
+    changes = [key for key, _ in itertools.groupby(references)]
+    assert len(changes) == len(set(changes)) == 6  # none is trained twice
+    cell = cells[1]
     assert cell.key == "joint conv-4-4 jensen_gap -0.5 seeds 0-0"
     (row,) = script.measure(config, cell)
     assert asked == [("cifar10", None)]

@@ -1,7 +1,7 @@
 """A run-off among learners on disjoint data certifies more than their plurality. arXiv:2302.02300.
 
-    python -m experiments.run_off_election quick    # 40 s, 2 CPU cores
-    python -m experiments.run_off_election laptop   # 5 min, 2 CPU cores
+    python -m experiments.run_off_election quick    # 30 s, 2 CPU cores
+    python -m experiments.run_off_election laptop   # 4 min, 2 CPU cores
     python -m experiments.run_off_election paper    # one accelerator; not run yet
 
 Claim: against B inserted or deleted training samples, the second round of Run-Off Election (ROE)

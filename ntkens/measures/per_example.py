@@ -4,6 +4,7 @@ These are what a bootstrap resamples, what costs of selective prediction are mad
 confidence is. Dtype follows the probabilities.
 """
 
+import jax
 import jax.numpy as jnp
 from jax.scipy.special import entr
 from jax.typing import ArrayLike
@@ -64,8 +65,8 @@ def brier(
         TypeError, ValueError: probabilities that are none, labels out of range, no example.
     """
     probabilities, labels = checked(probabilities, labels)
-    own = of_label(probabilities, labels)
-    return jnp.sum(probabilities**2, axis=-1) - own**2 + (1 - own) ** 2
+    happened = jax.nn.one_hot(labels, probabilities.shape[1], dtype=probabilities.dtype)
+    return jnp.sum((probabilities - happened) ** 2, axis=-1)
 
 
 def entropy(probabilities: Float[ArrayLike, "... classes"]) -> Float[Array, "..."]:

@@ -121,8 +121,8 @@ def entropy_split(
     mean = probabilities.mean(axis=0)
     expected = per_example.entropy(probabilities).mean(axis=0)
     divergence = jax.scipy.special.rel_entr(probabilities, mean[None]).sum(axis=-1).mean(axis=0)
-    divergence = jnp.maximum(divergence, 0)
-    return EntropySplit(per_example.entropy(mean), expected, divergence)
+    information = jnp.maximum(divergence, 0)  # below 0 by rounding alone
+    return EntropySplit(per_example.entropy(mean), expected, information)
 
 
 def calibration_error(

@@ -55,7 +55,8 @@ def mean_and_error(values) -> tuple:
 
 def points(mean, error) -> str:
     """A difference of accuracies in percentage points."""
-    return f"{100 * mean:+.1f} ± {100 * error:.1f}"
+    digits = 1 if error >= 0.001 else 2
+    return f"{100 * mean:+.{digits}f} ± {100 * error:.{digits}f}"
 
 
 def _name(setting):

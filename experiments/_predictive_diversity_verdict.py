@@ -301,8 +301,10 @@ def _mechanism(rows):
     rises = {name: rise(rows, strongest, name, gamma, "nll_parts") for name in measured}
     sure = {name: parts[:, SURE:].sum(1) for name, parts in rises.items()}
     rest = {name: parts[:, :SURE].sum(1) for name, parts in rises.items()}
-    margins = [mean_and_error(sure[name]) for name in measured]
-    margins += [mean_and_error(sure[name] - rest[name]) for name in measured]
+    totals = {name: mean_and_error(parts.sum(1)) for name, parts in rises.items()}
+    harmful = [name for name, (mean, error) in totals.items() if mean > 2 * error]
+    margins = [mean_and_error(sure[name]) for name in harmful]
+    margins += [mean_and_error(sure[name] - rest[name]) for name in harmful]
     room = min(min(row["room_left"]) for row in select(rows, kind="joint"))
     shares = values(rows, strongest, "jensen_gap", 0.0, "shares").mean(0)
     words = (
@@ -316,9 +318,10 @@ def _mechanism(rows):
         "; ".join(
             f"{name}: {number(*mean_and_error(sure[name]))} of the NLL from these, "
             f"{number(*mean_and_error(rest[name]))} from the others"
-            for name in measured
-        ),
-        f"{strongest}, gamma = {gamma:g}; examples by the probability of their label, edges "
+            for name in harmful
+        )
+        or "no rise of the NLL beyond its error",
+        f"{strongest}, gamma = {gamma:g}, judged where the NLL rises by two errors; examples by the probability of their label, edges "
         f"{', '.join(f'{edge:g}' for edge in BINS)}: shares "
         + ", ".join(f"{share:.3f}" for share in shares)
         + f"; their parts of the rise of the NLL: {'; '.join(words)}. Right and sure is "

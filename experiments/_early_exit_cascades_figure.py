@@ -55,7 +55,7 @@ def _cost(axes, rows):
     samples = [base, *(values(rows, kind="single", scale=scale, **named) for scale in scales(rows))]
     _bars(axes, [1, *scales(rows).values()], samples, "k", "x--", "single network, scaled")
     ticks = [
-        tick for tick in (1, 1.2, 1.5, 2, 3, 4, 8) if tick <= 1.1 * max(2, *scales(rows).values())
+        tick for tick in (1, 1.2, 1.5, 2, 3, 4, 8) if tick <= 1.1 * max([2, *scales(rows).values()])
     ]
     axes.set(xscale="log", xlabel="multiply-accumulates, of one network", ylabel="risk@80, %")
     axes.set_xticks(ticks, map(str, ticks))

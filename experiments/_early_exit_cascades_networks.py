@@ -136,7 +136,7 @@ def train(
         def one(image):
             return model.apply(state.params, image[None])[0]
 
-        logits = jax.lax.map(one, images, batch_size=min(1000, len(images)))
+        logits = jax.lax.map(one, images, batch_size=min(2000, len(images)))
         found = Logits(
             logits[validation], labels[validation], logits[test], labels[test], logits[rows:]
         )

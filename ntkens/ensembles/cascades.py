@@ -159,19 +159,22 @@ def average_macs(exits: Int[Array, " n"], macs: Float[Array, " members"]) -> Flo
         macs: of each member for one example, in the order of the cascade, in any unit.
 
     Raises:
-        ValueError: axes too many, negative costs, or an exit past the last member.
+        ValueError: axes too many, no examples, negative costs, or an exit past the last member.
     """
-    macs = jnp.asarray(macs, float)
-    if jnp.ndim(exits) != 1 or macs.ndim != 1:
+    exits, macs = jnp.asarray(exits), jnp.asarray(macs, float)
+    if exits.ndim != 1 or macs.ndim != 1 or not len(exits):
         raise ValueError(
-            f"exits, macs: got shapes {jnp.shape(exits)}, {macs.shape}; wants one axis"
+            f"exits, macs: got shapes {exits.shape}, {macs.shape}; wants one axis each, and an "
+            "example at least"
         )
     if is_concrete(macs) and not np.all(np.asarray(macs) >= 0):
         raise ValueError(f"macs: got {macs}; they are counts, 0 or more")
-    if is_concrete(exits) and np.max(exits, initial=0) >= len(macs):
+    if is_concrete(exits) and np.max(exits) >= len(macs):
         raise ValueError(f"exits: got {np.max(exits)}; {len(macs)} members have 0 to one less")
     reaching = jnp.sum(exits[None] >= jnp.arange(len(macs))[:, None], axis=1)
-    return jnp.sum(reaching / len(exits) * macs)
+    # Under jit n / n is n times a rounded 1 / n, and not 1.
+    shares = jnp.where(reaching == len(exits), 1.0, reaching / len(exits))
+    return jnp.sum(shares * macs)
 
 
 def threshold_at_coverage(scores: Float[Array, " n"], coverage: Scalar) -> Float[Array, ""]:
@@ -211,8 +214,8 @@ def threshold_at_risk(
         first: means over fewer than this are noise, and not looked at; 500 of 50,000 in the paper.
 
     Raises:
-        ValueError: scores of another shape, none, or not finite; costs of another shape; `first`
-            not in 1 ... n.
+        ValueError: scores of another shape or none; costs of another shape; any of them, or the
+            risk, not finite; `first` not in 1 ... n.
         TypeError: scores that are not floating point.
     """
     scores = _scores(scores)
@@ -220,6 +223,8 @@ def threshold_at_risk(
         raise ValueError(f"costs: got shape {jnp.shape(costs)}; scores have {scores.shape}")
     if not 1 <= first <= len(scores):
         raise ValueError(f"first: got {first}; wants 1 to all {len(scores)} examples")
+    check_finite("costs", costs)
+    check_finite("risk", risk)
     order = jnp.argsort(scores)
     ascending = scores[order]
     tied_from = jnp.searchsorted(ascending, ascending)
@@ -245,12 +250,14 @@ def around(scores: Float[Array, " n"], threshold: Scalar, width: Scalar) -> Wind
         width: a share of the scores, 0 or more; 0.1 in the paper.
 
     Raises:
-        ValueError: scores of another shape, none, or not finite; a width below 0.
+        ValueError: scores of another shape or none; they or the threshold not finite; a width
+            below 0.
         TypeError: scores that are not floating point.
     """
     scores = _scores(scores)
     if is_concrete(width) and not width >= 0:
         raise ValueError(f"width: got {width}; it is a share of the scores, 0 or more")
+    check_finite("threshold", threshold)
     below, reach = jnp.sum(scores < threshold), width * len(scores)
     return _between(scores, below - reach, below + reach)
 

@@ -134,6 +134,13 @@ def test_the_ends_of_a_window_are_inside():
     np.testing.assert_array_equal(exits, [0, 1, 1, 1, 0])
 
 
+def test_whole_costs_are_exact_under_jit_too():
+    macs = np.array([5.0, 7.0])
+    for n in (49, 565):  # n times the rounded 1 / n is less than 1
+        found = jax.jit(cascades.average_macs)(jnp.ones(n, int), macs)
+        assert found == 12
+
+
 def test_cost_is_counted_member_by_member():
     macs = np.array([5.0, 7.0, 11.0])
     exits = np.array([0, 2, 1, 0, 0, 2])
@@ -314,13 +321,18 @@ stages = functools.partial(cascades.stages, score=confidence.max_softmax)
         (lambda: cascades.run(STAGES, []), ValueError, "windows: got 0; 2 members have"),
         (lambda: cascades.average_macs(np.array([0, 2]), np.ones(2)), ValueError, "exits: got 2"),
         (lambda: cascades.average_macs(np.array([0]), np.array([-1.0])), ValueError, "macs: got"),
-        (lambda: cascades.average_macs(np.array(0), np.ones(2)), ValueError, "exits, macs: got"),
+        (lambda: cascades.average_macs(np.array(0), np.ones(2)), ValueError, "exits"),
         (lambda: cascades.threshold_at_coverage(ROW, 0.0), ValueError, "coverage: got 0.0"),
         (lambda: cascades.threshold_at_coverage(ROW[:0], 0.5), ValueError, "scores: got shape"),
         (lambda: cascades.threshold_at_coverage(ROW.astype(int), 0.5), TypeError, "scores: got"),
         (lambda: cascades.threshold_at_coverage(ROW * np.nan, 0.5), ValueError, "scores: holds"),
         (lambda: cascades.threshold_at_risk(ROW, ROW[1:], 0.1, first=1), ValueError, "costs: got"),
         (lambda: cascades.threshold_at_risk(ROW, ROW, 0.1, first=6), ValueError, "first: got 6"),
+        (lambda: cascades.threshold_at_risk(ROW, ROW * np.nan, 0.1, first=1), ValueError,
+         "costs: holds"),
+        (lambda: cascades.threshold_at_risk(ROW, ROW, np.nan, first=1), ValueError, "risk: holds"),
+        (lambda: cascades.average_macs(np.zeros(0, int), np.ones(2)), ValueError, "exits"),
+        (lambda: cascades.around(ROW, np.nan, 0.1), ValueError, "threshold: holds"),
         (lambda: cascades.around(ROW, 1.0, -0.1), ValueError, "width: got -0.1"),
         (lambda: cascades.lowest(ROW, 1.1), ValueError, "share: got 1.1"),
     ],

@@ -321,7 +321,8 @@ def _mechanism(rows):
             for name in harmful
         )
         or "no rise of the NLL beyond its error",
-        f"{strongest}, gamma = {gamma:g}, judged where the NLL rises by two errors; examples by the probability of their label, edges "
+        f"{strongest}, gamma = {gamma:g}, judged where the NLL rises by two errors; examples by "
+        "the probability of their label, edges "
         f"{', '.join(f'{edge:g}' for edge in BINS)}: shares "
         + ", ".join(f"{share:.3f}" for share in shares)
         + f"; their parts of the rise of the NLL: {'; '.join(words)}. Right and sure is "

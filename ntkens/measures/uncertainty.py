@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import rel_entr
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
@@ -119,8 +120,11 @@ def entropy_split(
     name, axes = "member_probabilities", "members n classes"
     probabilities = checked_probabilities(name, member_probabilities, axes)
     mean = probabilities.mean(axis=0)
-    expected = per_example.entropy(probabilities).mean(axis=0)
-    divergence = jax.scipy.special.rel_entr(probabilities, mean[None]).sum(axis=-1).mean(axis=0)
+
+    def of_member(member):  # one after another: nothing else is as large as the probabilities
+        return per_example.entropy(member), rel_entr(member, mean).sum(axis=-1)
+
+    expected, divergence = (x.mean(axis=0) for x in jax.lax.map(of_member, probabilities))
     information = jnp.maximum(divergence, 0)  # below 0 by rounding alone
     return EntropySplit(per_example.entropy(mean), expected, information)
 

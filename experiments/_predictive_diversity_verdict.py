@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from experiments._contract import Claim, Outcome, Verdict
-from experiments._rows import select
+from experiments._rows import mean_and_error, select
 
 BINS = (0.0, 0.5, 0.9, 0.99, 1.0)
 """Of the probability of the label, by a further ensemble with gamma = 0."""
@@ -33,13 +33,6 @@ def verdict(rows: list[dict]) -> Verdict:
         _free,
     )
     return Verdict(tuple(judge(rows) for judge in judges))
-
-
-def mean_and_error(values) -> tuple[float, float]:
-    """The mean over seeds and its standard error; NaN if one of the values is."""
-    values = np.asarray(values, float)
-    error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return float(values.mean()), float(error)
 
 
 def number(mean: float, error: float) -> str:

@@ -1,4 +1,4 @@
-"""What verdicts ask of rows: selection, and exponents with their errors."""
+"""What verdicts ask of rows: selection, means and exponents with their errors."""
 
 import math
 from collections.abc import Sequence
@@ -10,6 +10,15 @@ from scipy.optimize import curve_fit
 def select(rows: Sequence[dict], **values) -> list[dict]:
     """The rows that hold all these values."""
     return [row for row in rows if all(row.get(name) == values[name] for name in values)]
+
+
+def mean_and_error(values) -> tuple:
+    """The mean over the first axis and its standard error: NaN of fewer than two, or of a NaN."""
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        mean = values.mean(axis=0) if len(values) else np.full(values.shape[1:], math.nan)
+        return mean, np.full(values.shape[1:], math.nan)
+    return values.mean(axis=0), values.std(axis=0, ddof=1) / math.sqrt(len(values))
 
 
 def growth_exponent(x: Sequence[float], y: Sequence[float]) -> float:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments._rows import select
-from experiments._run_off_election_verdict import curves, mean_and_error, settings
+from experiments._rows import mean_and_error, select
+from experiments._run_off_election_verdict import curves, settings
 
 METHODS = {  # colour by learners, dashed where there is a second round
     "DPA": ("tab:blue", "-"),

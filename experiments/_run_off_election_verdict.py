@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from experiments._contract import Claim, Outcome, Verdict
-from experiments._rows import select
+from experiments._rows import mean_and_error, select
 
 # DPA without poison, and the median radius: Table 1 of arXiv:2006.14768.
 PUBLISHED = {
@@ -43,14 +43,6 @@ def curves(rows: list[dict], setting: tuple[str, int], method: str) -> np.ndarra
     found = select(rows, kind="certified", dataset=dataset, parts=parts, method=method)
     found = sorted(found, key=lambda row: row["split"])
     return np.array([row["accuracies"] for row in found])
-
-
-def mean_and_error(values) -> tuple:
-    """Mean over splits and its standard error, which one split does not have."""
-    values = np.asarray(values, float)
-    if len(values) < 2:
-        return values.mean(axis=0), np.full(values.shape[1:], math.inf)
-    return values.mean(axis=0), values.std(axis=0, ddof=1) / math.sqrt(len(values))
 
 
 def points(mean, error) -> str:
@@ -174,7 +166,7 @@ def _published(rows):
         median = np.median([row["median_radius"] for row in found])
         theirs.append(f"{100 * accuracy:.1f}%, radius {radius} ({_name(setting)})")
         ours.append(f"{100 * mean:.1f} ± {100 * error:.1f}%, radius {median:.0f}")
-        is_as_good &= bool(mean - accuracy > -3 * math.hypot(error, 0.01))
+        is_as_good &= not mean - accuracy < -3 * math.hypot(error, 0.01)
     return Claim(
         "DPA without poison, and its median radius",
         "reproduced" if is_as_good else "not reproduced",

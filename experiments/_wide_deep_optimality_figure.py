@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from experiments._rows import select
-from experiments._wide_deep_optimality_verdict import TAXONOMY, gaps, mean_and_error
+from experiments._rows import mean_and_error, select
+from experiments._wide_deep_optimality_verdict import TAXONOMY, gaps
 
 COLOURS = ("tab:red", "tab:blue", "tab:green", "tab:purple")
 

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from experiments._contract import Claim, Outcome, Verdict
-from experiments._rows import select
+from experiments._rows import mean_and_error, select
 
 LIMITS = ("nearest neighbour", "majority", "singular kernel")
 TAXONOMY: dict[
@@ -104,13 +104,6 @@ def _spheres(rows, first, second):
                 difference = np.subtract(row["accuracies"], other["accuracies"])
                 found[row["dimension"]] = (row["size"], *mean_and_error(difference))
     return found
-
-
-def mean_and_error(values) -> tuple[float, float]:
-    """The mean and its standard error; NaN if one of the values is, as of a failed solve."""
-    values = np.asarray(values, float)
-    error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return float(values.mean()), float(error)
 
 
 def _judged(margins) -> Outcome:

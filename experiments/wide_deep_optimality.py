@@ -29,12 +29,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import _rows, run
 from experiments import _wide_deep_optimality_classifiers as classifiers
 from experiments import _wide_deep_optimality_data as tasks
 from experiments import _wide_deep_optimality_networks as networks
-from experiments import run
 from experiments._wide_deep_optimality_figure import plot as plot
-from experiments._wide_deep_optimality_verdict import LIMITS, TAXONOMY, mean_and_error
+from experiments._wide_deep_optimality_verdict import LIMITS, TAXONOMY
 from experiments._wide_deep_optimality_verdict import verdict as verdict
 from ntkens.data import Examples, offline, tfds
 from ntkens.kernels import deep, deep_classifier, infinite_depth
@@ -254,7 +254,7 @@ def _taxonomy(rng, config, activation):
             "failed": f"{failed} of {len(samples)}: {SINGULAR}" if failed else None,
         }
         for name, values in zip(LIMITS, np.transpose(samples), strict=True):
-            row[name], row[f"{name} error"] = mean_and_error(values)
+            row[name], row[f"{name} error"] = _rows.mean_and_error(values)
         yield row
 
 

@@ -90,6 +90,7 @@ def _scores(axes, rows):
     axes.axhline(0, color="k", lw=0.8)
     axes.set_xticks(range(len(SCORES)), SCORES, fontsize=8)
     axes.set_ylabel("risk@80 lower than one network's by, %")
+    axes.margins(y=0.25)  # for the legend
     axes.set_title("scores")
 
 

@@ -133,7 +133,9 @@ def epochs(
         batch: examples a step, at least 1; more than there are is all of them.
         indices: the rows of `examples` to learn from, a row as often as it is named, and -1 where
             there is none: members with unequal parts have as many indices as the largest, and do
-            nothing in steps for which they have no example left. None: all rows, once.
+            nothing in steps for which they have no example left. The order depends on the length,
+            padding included: fix it where members must know nothing of each other's data. None:
+            all rows, once.
         augment: `(key, inputs) -> inputs` of a batch, pure; a new key for each step.
 
     Returns:

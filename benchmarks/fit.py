@@ -13,9 +13,10 @@ members, in turn, medians of 5 rounds, with one host device a core:
 - a Python loop over members and jitted epochs.
 
 Of one member, the loop of epochs runs the same program as ours a part at a time, and all that there
-is to gain is the dispatch. The last two run as the people who write them run them: JAX on all cores; for one member so do we.
-Matrix products are counted as 2 m n k operations, of the forward pass and of both gradients but
-that of the inputs, over the rate of a float32 product of 1024 x 1024 on all cores at once.
+is to gain is the dispatch. The last two run as the people who write them run them: JAX on all
+cores; for one member so do we. Matrix products are counted as 2 m n k operations, of the forward
+pass and of both gradients but that of the inputs, over the rate of a float32 product of 1024 x 1024
+on all cores at once.
 """
 
 import argparse

@@ -31,7 +31,8 @@ def planted():
                 accuracies = base + above + 0.002 * rng.normal(size=len(base))
                 networks = parts if method.startswith("DPA") and "*" not in method else 8 * parts
                 rows.append({**here, "kind": "certified", "method": method, "networks": networks,
-                             "accuracies": list(accuracies), "median_radius": 9.0})  # fmt: skip
+                             "accuracies": list(accuracies), "median_radius": 9.0,
+                             "learner_accuracy": 0.5})  # fmt: skip
                 rows.append({**here, "kind": "attack", "method": method, "attack": "flip",
                              "touched": 4, "changed": 90, "networks_touched": 4, "isolated": True,
                              "certified": 400, "certified_moved": 0, "others": 100,

@@ -95,9 +95,9 @@ def sign(differences) -> int:
 
 
 def _judged(signs) -> Outcome:
-    """All settings above 0, one below, or neither."""
+    """All settings above 0, one below, some of either (the evidence says which), or neither."""
     if min(signs) < 0:
-        return "not reproduced"
+        return "departs" if max(signs) > 0 else "not reproduced"
     return "reproduced" if min(signs) > 0 else "inconclusive"
 
 

@@ -54,6 +54,13 @@ def swap(first, second):
     return apply
 
 
+def swap_in_digits(first, second):
+    def apply(rows):
+        swap(first, second)([row for row in rows if row["dataset"] == "digits"])
+
+    return apply
+
+
 def change(kind, first=None, **values):
     def apply(rows):
         found = [row for row in rows if row["kind"] == kind]
@@ -84,6 +91,7 @@ def test_planted_rows_give_the_planted_verdict():
     [
         (swap("DPA", "DPA+ROE"), {"plurality": "not reproduced", "parts": "not reproduced",
                                   "saving": "not reproduced", }),
+        (swap_in_digits("FA", "FA+ROE"), {"shared": "departs"}),
         (swap("FA", "FA+ROE"), {"shared": "not reproduced", "saving": "not reproduced"}),
         (swap("FA", "DPA*+ROE"), {"shared": "not reproduced", "boosted": "not reproduced",
                                   "saving": "not reproduced"}),

@@ -24,6 +24,7 @@ import json
 import os
 import statistics
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +105,7 @@ class Contest:
 
     def operations(self) -> int:
         """Of the matrix products of one member."""
-        params = self.model.init(jax.random.key(0), self.train.inputs)
+        params = self.model.init(jax.random.key(0), jnp.asarray(self.train.inputs))
         first, readout = (params[name]["kernel"].size for name in ("hidden_0", "readout"))
         return EPOCHS * len(self.train.labels) * 2 * (2 * first + 3 * readout)
 
@@ -182,10 +183,9 @@ def main() -> None:
     environment = _environment.describe()
     mesh = jax.make_mesh((jax.device_count(),), ("members",))
     data = offline.digits(jax.random.key(0))
-    train = Examples(
-        jnp.asarray(data.train.inputs.reshape(len(data.train.labels), -1)),
-        jnp.asarray(data.train.labels),
-    )
+    flat = data.train.inputs.reshape(len(data.train.labels), -1)
+    on_device: Any = jnp.asarray(flat), jnp.asarray(data.train.labels)
+    train = Examples(*on_device)
     rate = peak(mesh)
     print(f"{mesh.size} devices, products at {1e-9 * rate:.0f} GFLOP/s\n")
     print(

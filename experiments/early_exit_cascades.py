@@ -1,7 +1,7 @@
 """Early-exit cascades with windows are ensembles at the cost of one network. arXiv:2303.08010.
 
     python -m experiments.early_exit_cascades quick    # 40 s, 2 CPU cores
-    python -m experiments.early_exit_cascades laptop   # 2 min, 2 CPU cores
+    python -m experiments.early_exit_cascades laptop   # 1 min, 2 CPU cores
     python -m experiments.early_exit_cascades paper    # one accelerator; not run yet
 
 Claim: where predictions are accepted or rejected, the second member of an ensemble need only see

@@ -1,7 +1,7 @@
 """Pressing members to disagree helps weak networks and not strong ones. arXiv:2302.00704.
 
     python -m experiments.predictive_diversity quick    # 40 s, 2 CPU cores, digits
-    python -m experiments.predictive_diversity laptop   # 5 min, 2 CPU cores, digits
+    python -m experiments.predictive_diversity laptop   # 3 min, 2 CPU cores, digits
     python -m experiments.predictive_diversity paper    # one accelerator; not run yet, CIFAR-10
 
 Claim: train M networks jointly on their mean loss less gamma times a measure of their diversity.

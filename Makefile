@@ -10,6 +10,9 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -q
+# What is compiled once is kept for the next check: compilation is most of the fast tests' time.
+CACHED := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
+    JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 FOUR_DEVICES := XLA_FLAGS=--xla_force_host_platform_device_count=4
 
 .PHONY: help run test check results
@@ -32,7 +35,7 @@ test: $(READY)
 	@echo "==> Tests: float64, two processes"
 	$(PYTEST) -n 2 --dist loadfile tests
 	@echo "==> Tests: float32"
-	JAX_ENABLE_X64=0 $(PYTEST) tests/float32
+	JAX_ENABLE_X64=0 $(PYTEST) -n 2 --dist loadfile tests/float32
 	@echo "==> Tests: four host devices"
 	$(FOUR_DEVICES) $(PYTEST) tests/multi_device
 
@@ -47,4 +50,4 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(PYTEST) -n 2 --dist loadfile -m 'not slow' tests
+	$(CACHED) $(PYTEST) -n 2 --dist loadfile -m 'not slow' tests

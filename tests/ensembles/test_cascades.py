@@ -77,6 +77,7 @@ def windows_of(stages, width=0.15):
     return [Window(window.lower - 1e-9, window.upper + 1e-9) for window in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("members", [2, 4])
 @pytest.mark.parametrize(
     ("score", "of_mean"),

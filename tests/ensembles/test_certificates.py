@@ -298,6 +298,7 @@ def test_a_bucket_later_the_certificate_fails():
             assert (np.bincount(bought, minlength=2).argmax() != c) == moves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["dpa_roe", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dpa", "fa", "fa_roe"))],

@@ -69,6 +69,7 @@ def test_counts_are_multiplicities():
     assert absent == 1
 
 
+@pytest.mark.slow
 def test_weights_average_over_inputs_and_trained_inputs_are_right():
     mean = np.array([[1.0, 0.0], [0.5, -0.1]])  # the first is a training input: no variance
     bits, variance, weights = (
@@ -104,6 +105,7 @@ def brute_force_members(mean, covariance, bits, outputs, accuracy, samples, key)
     return np.quantile(critical, [accuracy - error, accuracy + error])
 
 
+@pytest.mark.slow
 def test_bounds_hold_the_joint_answer(key):
     """Three correlated inputs, two outputs: the truth, by simulation, lies within."""
     mean, bits = jnp.array([0.3, 0.5, -0.2]), np.array([1, 1, 0])
@@ -166,6 +168,7 @@ def test_critical_members_is_where_the_last_input_turns_right():
                 assert right == (members > critical)
 
 
+@pytest.mark.slow
 def test_jit_and_vmap():
     counts = np.array([2, 1, 30])
     plain = complexity.members_needed(MEAN, 0.3, BITS, 0.9, counts)

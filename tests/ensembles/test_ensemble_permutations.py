@@ -13,6 +13,7 @@ from ntkens.predictors import permutations as theory
 REGIMES = pytest.mark.parametrize("regime", ["ntk", "nngp"])
 
 
+@pytest.mark.slow
 @REGIMES
 @pytest.mark.parametrize(("k", "ones"), [(5, 2), (10, 4), (12, 12), (30, 2)])
 def test_one_input_equals_every_bit_listed(k, ones, regime):
@@ -25,6 +26,7 @@ def test_one_input_equals_every_bit_listed(k, ones, regime):
     np.testing.assert_allclose(permutations.accuracy(k, ones, 40, regime), right, rtol=1e-12)
 
 
+@pytest.mark.slow
 @REGIMES
 @pytest.mark.parametrize("k", [3, 5, 7])
 def test_bounds_equal_all_inputs_listed(k, regime):
@@ -47,6 +49,7 @@ def test_bounds_equal_all_inputs_listed(k, regime):
         assert binding == (2, largest)
 
 
+@pytest.mark.slow
 @REGIMES
 def test_bounds_hold_the_sampled_answer(regime, key):
     for k in (3, 6):
@@ -57,6 +60,7 @@ def test_bounds_hold_the_sampled_answer(regime, key):
         assert needed > one  # all inputs at once are harder
 
 
+@pytest.mark.slow
 def test_sample_equals_an_independent_simulation(key):
     """k = 3: four inputs, their covariance written out, ensembles of the found size simulated."""
     k, draws = 3, 20_000

@@ -196,6 +196,7 @@ def numpy_window(logits, coverage):
     return scores, predicted != logits.test_labels, asked, others, others_asked
 
 
+@pytest.mark.slow
 def test_every_kind_of_task_against_numpy():
     logits = logits_of()
     found = evaluate(logits, kinds=("MSP",))

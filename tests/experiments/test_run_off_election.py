@@ -133,6 +133,7 @@ def trained(data, spread=SPREAD, seeds=1):
     return learners.logits(TINY, "digits", jax.random.key(0), data, spread, 40, seeds)
 
 
+@pytest.mark.slow
 def test_the_order_of_the_training_set_changes_nothing(data):
     order = np.random.default_rng(1).permutation(70)
     shuffled = data._replace(train=Examples(*(each[order] for each in data.train)))

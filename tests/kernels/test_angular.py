@@ -52,6 +52,7 @@ def test_where_polynomials_do_not_serve():
     assert angular.series((1.0, 0.9), 3) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("w_std", [0.7, 1.5])
 def test_used_for_float32_without_biases_and_close_to_float64(w_std, key):
     x = jax.random.normal(key, (40, 30))

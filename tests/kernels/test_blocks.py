@@ -59,6 +59,7 @@ def test_matrix_products_and_operator_are_the_dense_ones(n, m):
     close(operator.columns(at), kernel[:, at])
 
 
+@pytest.mark.slow
 def test_both_kernels_of_a_network_symmetric_to_the_bit_in_float32():
     x = inputs(40).at[21].set(inputs(40)[20])  # a duplicate, in another tile
     kernel_fn = fully_connected.kernel_fn(dual.relu(), 2, 1.4, 0.1)

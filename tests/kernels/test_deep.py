@@ -212,6 +212,7 @@ def decided(made, depth, problem, kernel="nngp"):
     return np.sign(deep_classifier.decide(*kernels, problem[2], kernel=kernel)[:, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["nngp", pytest.param("ntk", marks=pytest.mark.slow)])
 def test_the_square_becomes_the_nearest_neighbour(problem, kernel):
     _, _, targets, distances = problem

@@ -74,6 +74,7 @@ def relu_ntk(inputs):
     return norms * (np.sin(angle) / (2 * np.pi) + np.cos(angle) * derivative) + gram * derivative
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "outputs"), list(itertools.product(METHODS, OUTPUTS)))
 def test_brute_force_gradients(method, outputs):
     for x2 in (None, X2):
@@ -98,6 +99,7 @@ def test_linear_model_is_the_gram_matrix(method):
     np.testing.assert_allclose(traced, X1 @ X2.T, rtol=1e-13)  # a mean over outputs, not a sum
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_two_layer_relu_closed_form(method):
     # (1 / w) sum_u [relu(h_u) relu(h'_u) + a_u^2 1(h_u > 0) 1(h'_u > 0) 2 x.x' / d]
@@ -141,6 +143,7 @@ def test_symmetric_and_positive_semidefinite(method):
         assert np.linalg.eigvalsh(kernel)[0] > -1e-12 * np.trace(kernel)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(), (2, 3)])
 @pytest.mark.parametrize("method", METHODS)
 def test_outputs_of_any_shape(method, shape):

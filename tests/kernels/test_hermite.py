@@ -160,6 +160,7 @@ def test_high_degrees_lose_nothing_to_rounding(degree):
                 assert abs(mpmath.mpf(actual) - exact) < 1e-14 * power
 
 
+@pytest.mark.slow
 def test_dual_of_sine_series_is_the_closed_form_at_other_variances():
     of_series = hermite.dual(hermite.coefficients(jnp.sin, 40, kinks=()))
     q1, q2 = jnp.array([[0.0], [0.3], [2.0]]), jnp.array([[0.5, 1.0, 2.0]])
@@ -249,6 +250,7 @@ def test_activation_has_its_dual_by_monte_carlo(key):
 # optimal activations and their inverse
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimension", [1, 2, 3, 4, 8])
 def test_optimal_activations_are_the_published_ones(dimension):
     wanted = np.zeros(8)

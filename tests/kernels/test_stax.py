@@ -305,6 +305,7 @@ def assert_close(one, other):
         np.testing.assert_allclose(array, expected, rtol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONTRACT)
 def test_kernel_fn_contract(name):
     inputs, network = CONTRACT[name]
@@ -328,12 +329,14 @@ def test_kernel_fn_contract(name):
     np.testing.assert_allclose(single.ntk, kernel.ntk, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_at_coincident_inputs():
     kernel_fn = stax.kernel_fn(relu_network(2))
     gradient = jax.grad(lambda inputs: jnp.sum(kernel_fn(inputs).ntk))(VECTORS)
     assert jnp.all(jnp.isfinite(gradient))
 
 
+@pytest.mark.slow
 def test_model_takes_typed_keys_and_the_dtype_of_the_inputs():
     init, apply = stax.model(CASES["Conv"]()[1])
     inputs = IMAGES.astype(jnp.float32)

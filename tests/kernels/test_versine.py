@@ -68,6 +68,7 @@ def test_more_near_pairs_than_slots_in_one_row():
     np.testing.assert_allclose(got[near], exact(x1, x2)[near], rtol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 30])
 def test_derivative_is_that_of_the_differences(count):
     x1, x2 = planted(count)

@@ -100,6 +100,7 @@ def test_a_range_of_all_one_hot_inputs_costs_no_product_and_no_gather(key):
     assert {"gather", "scatter-add"} <= set(operations(jnp.arange(5)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
 def test_dtype_follows_the_inputs(dtype, key):
     model = mlp.mlp([6, 4], 3, b_std=0.5)
@@ -122,6 +123,7 @@ def outputs_and_tangents(parametrisation, width, key):
     return values.mean(1), values.std(1) / np.sqrt(200)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parametrisation", PARAMETRISATIONS)
 def test_scaling_with_width(parametrisation, key):
     """One ReLU layer of n units, |x| = 1, x in R^d: exact at every n, from the formulas.
@@ -144,6 +146,7 @@ def test_scaling_with_width(parametrisation, key):
         assert (errors < 0.1 * means).all()  # a factor of two would be 5 of them or more
 
 
+@pytest.mark.slow
 def test_finite_kernel_tends_to_the_infinite_one_at_its_rate(key):
     """Depth 2 with biases: RMS distance of one network's tangent kernel falls as width^-1/2."""
     x = jax.random.normal(jax.random.key(1), (4, 3))

@@ -300,6 +300,7 @@ def test_gradient_at_infinite_time_is_that_of_the_solve(kernel):
     np.testing.assert_allclose(jax.jacrev(predict)(kernel), expected, rtol=1e-9, atol=1e-12 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [repeated(), low_rank(), Linear().kernel])
 @pytest.mark.parametrize("steps", [0, 1, 60])
 @pytest.mark.parametrize("fraction", [0.1, 1.95])
@@ -327,6 +328,7 @@ def test_gradients_of_descent_are_those_of_the_loop(kernel, steps, fraction):
         np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-11 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("time", [0.0, 1e-9, 0.4, 200.0])
 def test_gradient_with_respect_to_time_is_the_differential_equation(time):
     model = Linear()

@@ -168,6 +168,7 @@ def test_pair_covariance_equals_dense_posterior(k, regime):
     np.testing.assert_allclose(np.asarray(exact)[shared], covariance, rtol=1e-11, atol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regime", ["ntk", "nngp"])
 @pytest.mark.parametrize("k", [4, 7])
 def test_pair_outputs_have_the_moments_of_the_process(k, regime, key):

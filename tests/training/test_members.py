@@ -45,6 +45,7 @@ def trained_alone(seed, count):
     return tree.stack([member(key, INPUTS) for key in members.keys(jax.random.key(seed), count)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 7])
 @pytest.mark.parametrize("chunk", [None, 1, 2, 3, 7, 100])
 def test_members_equal_those_trained_alone_in_any_chunk(count, chunk):
@@ -53,6 +54,7 @@ def test_members_equal_those_trained_alone_in_any_chunk(count, chunk):
     assert_close(found, trained_alone(3, count), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_chunks_that_overflow_the_cache_and_chunks_that_fill_it_agree(monkeypatch):
     """The chunk that members chooses: one at a time, several, or all, from the bytes of one."""
     keys = members.keys(jax.random.key(3), 7)

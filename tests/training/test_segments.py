@@ -117,6 +117,7 @@ def test_a_checkpoint_of_another_run_is_refused(changed, words, tmp_path):
         next(run(tmp_path, **{**same, **changed}))
 
 
+@pytest.mark.slow
 def test_a_half_written_checkpoint_is_passed_over(tmp_path):
     """What a save that was killed leaves behind: orbax renames a folder when it is complete."""
     walked = [segment.done for segment in run(tmp_path, count=2)]

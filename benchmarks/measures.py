@@ -1,6 +1,6 @@
 """Every measure of an ensemble with its bootstrap interval: time, what bounds it, and memory.
 
-    python -m benchmarks.measures                  # 5 minutes on 2 cores, float32
+    python -m benchmarks.measures                  # 3 minutes on 2 cores, float32
     python -m benchmarks.measures --out results    # and append the numbers to results/
 
 `measures.report` of 100 members on 10,000 examples of 100 classes, one compiled call. Seconds to

@@ -9,8 +9,8 @@ and their order by confidence. A resample is then a vector of counts, the same f
 measures. Resamples go through in chunks, and members one after another: memory is that of the
 probabilities, of one chunk of one member, and of the replicates, which are numbers, not examples.
 
-The largest part of the time, about a third on a CPU, goes into the bins of every class: a matrix
-product of counts with indicators, samples x members x n x classes x 2 bins multiplications.
+About half of the time on a CPU goes into the bins of every class: a matrix product of counts with
+indicators, samples x members x n x classes x 2 bins multiplications.
 """
 
 import functools

@@ -15,7 +15,7 @@ CACHED := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax JAX_PERSISTENT_CACHE_MI
     JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 FOUR_DEVICES := XLA_FLAGS=--xla_force_host_platform_device_count=4
 
-.PHONY: help run test check results
+.PHONY: help run test test-float32 test-devices check results
 help:
 	@sed -n 's/^# //p' Makefile | head -3
 
@@ -34,9 +34,13 @@ run: $(READY)
 test: $(READY)
 	@echo "==> Tests: float64, two processes"
 	$(PYTEST) -n 2 --dist loadfile tests
-	@echo "==> Tests: float32"
-	JAX_ENABLE_X64=0 $(PYTEST) -n 2 --dist loadfile tests/float32
-	@echo "==> Tests: four host devices"
+	@echo "==> Tests: float32, and four host devices, at once"
+	$(MAKE) --no-print-directory -j 2 test-float32 test-devices
+
+test-float32: $(READY)
+	JAX_ENABLE_X64=0 $(PYTEST) tests/float32
+
+test-devices: $(READY)
 	$(FOUR_DEVICES) $(PYTEST) tests/multi_device
 
 results: $(READY)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ntkens.checks import check_finite
+from ntkens.ensembles import aggregate
 
 
 def max_softmax(logits: Float[Array, "*n classes"]) -> Float[Array, "*n"]:
@@ -76,8 +77,7 @@ def log_mean_softmax(logits: Float[Array, "members *n classes"]) -> Float[Array,
     Raises:
         ValueError, TypeError: as `max_logit`.
     """
-    log_probabilities = jax.nn.log_softmax(_logits(logits), axis=-1)
-    return jax.nn.logsumexp(log_probabilities, axis=0) - jnp.log(len(logits))
+    return aggregate.log_mean(_logits(logits))
 
 
 def _logits(logits):

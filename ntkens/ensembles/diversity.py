@@ -42,7 +42,7 @@ class Decomposition(NamedTuple):
     Attributes:
         average: the mean of the members' losses.
         ensemble: the loss of their aggregate.
-        gap: the Jensen gap, >= 0, by its own formula.
+        gap: the Jensen gap, >= 0 but for rounding, by the formula at the head of the module.
     """
 
     average: Float[Array, "*batch"]

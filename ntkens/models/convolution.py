@@ -3,7 +3,8 @@
 On a CPU, XLA's convolution is fast at the top level of a program only: inside a scan, where
 training lives, and vmapped over kernels, where ensembles live, it falls back to a plain loop. There
 a convolution is rather a product of patches, of which no loop takes the speed. One training step
-of three layers of 32, 64 and 128 channels, 32 images of 32 x 32 x 3, on 2 cores, in milliseconds:
+of three layers of 32, 64 and 128 channels, 32 images of 32 x 32 x 3, on 2 cores that had other work
+too, in milliseconds, measured once:
 
                                             XLA's        patches
     one network, a step by itself             20             11

@@ -284,16 +284,16 @@ def _exponents(dimensions):
 
 
 def _exponent(dimension, activation, at):
-    """By least squares at ten phases, from r = 0.03 down; their spread is the error.
+    """By least squares at ten phases, from r = 0.03 down to 1e-4; their spread is the error.
 
-    The NTK by its increments K_L / a^L - K_(L-1) / a^(L-1): K_L itself has a term of exponent
-    alpha + 2 until the depth exceeds r^-2.
+    The NTK by its increments K_L / a^L - K_(L-1) / a^(L-1), r^2 of K_L (so rounding below 1e-4):
+    K_L itself has a term of exponent alpha + 2 until the depth exceeds r^-2.
     """
     depth = 400
     found = infinite_depth.limit(at.dual)
-    a, b = found.slope_at_zero, found.slope_at_one
-    phases, periods = np.arange(10)[:, None] / 10, np.arange(8)
-    log_r = math.log(0.03) - (phases + periods) * math.log(b) / 2
+    a, period = found.slope_at_zero, math.log(found.slope_at_one) / 2
+    periods = np.arange(min(8, int(math.log(300) / period)))
+    log_r = math.log(0.03) - (np.arange(10)[:, None] / 10 + periods) * period
     versine = jnp.asarray(np.exp(2 * log_r) / 2)
     now, before = (deep.iterate(at.dual, layers, 1 - versine, versine) for layers in (depth, 399))
     raw = np.asarray(now.log_ntk) - depth * math.log(a)

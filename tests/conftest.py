@@ -38,3 +38,14 @@ collect_ignore = (
 def key() -> jax.Array:
     """A fixed typed key."""
     return jax.random.key(20250216)
+
+
+@pytest.fixture
+def compiled_quickly():
+    """Compiles with few optimisations, for tests of a whole script, which is nearly all compilation.
+
+    It takes a third off them. What such a test asserts does not rest on the last digits.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

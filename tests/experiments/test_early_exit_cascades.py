@@ -290,6 +290,7 @@ def test_flip_and_crop_against_a_loop(key):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_quickly")
 def test_the_paper_preset_runs_on_a_few_small_images(monkeypatch):
     rng = np.random.default_rng(0)
 

@@ -42,7 +42,7 @@ def key() -> jax.Array:
 
 @pytest.fixture
 def compiled_quickly():
-    """Compiles with few optimisations, for tests of a whole script, which is nearly all compilation.
+    """Compiles with few optimisations, for tests of a whole script: nearly all is compilation.
 
     It takes a third off them. What such a test asserts does not rest on the last digits.
     """

@@ -37,15 +37,16 @@ def finished_runs(folder: Path) -> list[_results.Contents]:
 
 
 def table(runs: list[_results.Contents]) -> str:
-    """The claims of the runs as a Markdown table, a row each."""
+    """The claims of the runs as a Markdown table, a row each; what they share is in the first."""
     lines = [_line(COLUMNS), _line(("---",) * len(COLUMNS))]
     for run in runs:
         header, footer = run.header or {}, run.footer or {}
-        place = devices(run.environments)
+        paper, place = _paper(header["script"], header["title"]), devices(run.environments)
         time = f"{duration(footer['seconds'])}, {header['preset']}"
         for claim in footer["verdict"]:
             judged = (claim[field] for field in ("statement", "theirs", "ours", "outcome"))
-            lines.append(_line((_paper(header["script"], header["title"]), *judged, place, time)))
+            lines.append(_line((paper, *judged, place, time)))
+            paper = place = time = ""
     return "\n".join(lines)
 
 

@@ -75,7 +75,7 @@ def four_point_vertex(
     kernel: Float[Array, ""] | float,
     bias_variance: float,
     weight_variance: float,
-    widths: Sequence[int],
+    widths: Sequence[int] | Array,
     *,
     skip: float = 0.0,
 ) -> Vertices:
@@ -95,7 +95,7 @@ def four_point_vertex(
         kernel: K^1 > 0.
         bias_variance: C_b.
         weight_variance: C_W.
-        widths: n_1, ..., n_L of the layers of preactivations.
+        widths: n_1, ..., n_L of the layers of preactivations; they may be traced.
         skip: gamma.
 
     Raises:
@@ -103,8 +103,9 @@ def four_point_vertex(
             under a skip; expectations that are infinite (see `quadrature.expectation`).
     """
     kernel = checked_layers(kernel, widths)
-    if len(set(widths)) > 1 and not (is_concrete(skip) and skip == 0):
-        raise ValueError(f"widths: got {tuple(widths)}; a layer that is skipped to is as wide")
+    is_plain = is_concrete(skip) and skip == 0
+    if not is_plain and is_concrete(widths) and len({int(width) for width in widths}) > 1:
+        raise ValueError(f"widths: got {widths}; a layer that is skipped to is as wide")
     apply, derivative, kinks = nonlinearity
 
     def step(carry, ratio):
@@ -140,7 +141,7 @@ def moments(
     kernel: Float[Array, ""] | float,
     bias_variance: float,
     weight_variance: float,
-    widths: Sequence[int],
+    widths: Sequence[int] | Array,
 ) -> Moments:
     """Mean, variance and third cumulant of G, one order in 1 / width beyond the leading ones.
 
@@ -293,7 +294,8 @@ def derivative_of_mean(function, kernel: Array, order: int, kinks: Sequence[floa
 
 def width_ratios(widths, dtype) -> Array:
     """n_l / n_{l-1}; the first is of no consequence, for nothing fluctuates there yet."""
-    return jnp.asarray([1.0, *(np.asarray(widths[1:], float) / np.asarray(widths[:-1]))], dtype)
+    sizes = jnp.asarray(widths, dtype)
+    return jnp.concatenate([jnp.ones(1, dtype), sizes[1:] / sizes[:-1]])
 
 
 def checked_layers(kernel, widths) -> Array:
@@ -301,6 +303,6 @@ def checked_layers(kernel, widths) -> Array:
     kernel = quadrature.checked_variance("kernel", kernel)
     if kernel.ndim or (is_concrete(kernel) and not float(kernel) > 0):
         raise ValueError(f"kernel: got {kernel}; want one variance above 0, under vmap for more")
-    if not len(widths) or min(widths) < 1:
-        raise ValueError(f"widths: got {tuple(widths)}; want n_1, ..., n_L, each at least 1")
+    if not len(widths) or (is_concrete(widths) and not np.all(np.asarray(widths) >= 1)):
+        raise ValueError(f"widths: got {widths}; want n_1, ..., n_L, each at least 1")
     return kernel

@@ -6,13 +6,13 @@ z^{l+1} = b + W sigma(z^l) is, for outputs i and j at one input,
     Theta_ij^{l+1} = delta_ij (lambda_b + lambda_W mean(sigma^2))
                      + sum_kk' W_ik W_jk' sigma'_k sigma'_k' Theta_kk'^l.
 
-Given the layer below, Theta_ii has mean H and, to leading order in the width n,
+Given the layer below, Theta_ii has mean H and, to leading order in the width n and for i != j,
 
-    Var(H) = A / n,     E[Theta_ij^2] = B / n,     Cov(G, H) = D / n,     E[z_i z_j Theta_ij] = F / n
+    Var(H) = A / n,    E[Theta_ij^2] = B / n,    Cov(G, H) = D / n,    E[z_i z_j Theta_ij] = F / n,
 
-for i != j, which makes Var(Theta_ii) = (A + 2B) / n and Cov(z_i^2, Theta_ii) = (D + 2F) / n. Notation, and the
+which makes Var(Theta_ii) = (A + 2B) / n and Cov(z_i^2, Theta_ii) = (D + 2F) / n. Notation, and the
 variance G of outputs, as in `finite_width`. Roberts, Yaida and Hanin 2022, arXiv:2106.10165,
-chapters 8 and 9; Monte Carlo: `models.preactivations`.
+chapters 8 and 9; Monte Carlo: `models.preactivation_tangents`.
 """
 
 from collections.abc import Sequence
@@ -121,7 +121,7 @@ def tangent_fluctuations(
     kernel: Float[Array, ""] | float,
     bias_variance: float,
     weight_variance: float,
-    widths: Sequence[int],
+    widths: Sequence[int] | Array,
     *,
     bias_rate: Float[Array, " depth"] | float = 1.0,
     weight_rate: Float[Array, " depth"] | float = 1.0,
@@ -157,7 +157,8 @@ def tangent_fluctuations(
     kernel = checked_layers(kernel, widths)
     apply, derivative, kinks = nonlinearity
     rates = _rates(bias_rate, weight_rate, len(widths), kernel.dtype)
-    fan_in = jnp.asarray([widths[0], *widths[:-1]], kernel.dtype)
+    sizes = jnp.asarray(widths, kernel.dtype)
+    fan_in = jnp.concatenate([sizes[:1], sizes[:-1]])
 
     def step(carry, now):
         at, first = carry
@@ -215,7 +216,7 @@ def scale_invariant_fluctuations(
     below: float,
     kernel: Float[Array, ""] | float,
     weight_variance: float,
-    widths: Sequence[int],
+    widths: Sequence[int] | Array,
     *,
     bias_rate: Float[Array, " depth"] | float = 1.0,
     weight_rate: Float[Array, " depth"] | float = 1.0,

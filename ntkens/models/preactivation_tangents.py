@@ -61,7 +61,7 @@ def sample(
     Args:
         key: of all networks.
         activation: sigma, elementwise; a new function object is compiled anew.
-        kernel: as in `preactivations.sample`; the input's own part is lambda_W |x|^2 / n_0 = (K^1 - C_b) / C_W.
+        kernel: K^1, the variance in the first layer; |x|^2 / n_0 is then (K^1 - C_b) / C_W.
         bias_variance: C_b.
         weight_variance: C_W, above 0.
         widths: n_1, ..., n_L.
@@ -72,9 +72,9 @@ def sample(
         derivative: of the activation; None differentiates it.
 
     Raises:
-        ValueError: as in `preactivations.sample`; a weight variance of 0; a kernel below the bias variance;
-            rates that are not one number or one for each layer.
-        TypeError: as in `preactivations.sample`.
+        ValueError: as `preactivations.sample`; a weight variance of 0; a kernel below the bias
+            variance; rates that are not one number or one for each layer.
+        TypeError: a kernel that is not floating point.
     """
     check_layers(kernel, bias_variance, weight_variance, widths, networks)
     if is_concrete(weight_variance) and not weight_variance > 0:

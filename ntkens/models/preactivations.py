@@ -130,13 +130,13 @@ def sample_pairs(
     """
     if jnp.shape(covariance) != (2, 2):
         raise ValueError(f"covariance: got shape {jnp.shape(covariance)}; want [2, 2]")
-    check_layers(covariance[0, 0], bias_variance, weight_variance, widths, networks)
     if is_concrete(covariance):
         matrix = np.asarray(covariance, float)
         if not (np.isfinite(matrix).all() and matrix[0, 1] == matrix[1, 0]) or (
             np.linalg.eigvalsh(matrix)[0] < -1e-6 * np.trace(matrix)
         ):
             raise ValueError(f"covariance: got {matrix.tolist()}; want a symmetric one, and >= 0")
+    check_layers(covariance[0, 0], bias_variance, weight_variance, widths, networks)
     parameters = as_floats(covariance, bias_variance, weight_variance)
     return _sample_pairs(key, activation, tuple(widths), networks, *parameters)
 
@@ -279,6 +279,7 @@ def as_floats(kernel, *others):
 
 
 def check_layers(kernel, bias_variance, weight_variance, widths, networks):
+    """A `ValueError` or `TypeError` that names the argument of a sampler that is out of range."""
     if not jnp.issubdtype(jnp.result_type(kernel), jnp.floating):
         raise TypeError(f"kernel: got dtype {jnp.result_type(kernel)}; want floating point")
     variances = ("kernel", kernel), ("bias_variance", bias_variance)

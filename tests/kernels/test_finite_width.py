@@ -1,0 +1,206 @@
+"""Vertices and moments against closed forms, exact chains of three layers, and integrals."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special
+
+from ntkens.kernels import criticality, finite_width
+from ntkens.kernels.criticality import nonlinearity
+
+WIDTHS = (8, 16, 4, 4, 32)
+
+
+def leaky(below):
+    """A slope that may be traced: one compilation for all of them."""
+    return nonlinearity(lambda z: jnp.where(z > 0, z, below * z), kinks=(0.0,))
+
+
+@pytest.mark.slow
+def test_vertices_of_scale_invariant_networks():
+    """nu a layer: 5, 2 of a linear one; with a skip 2 (1 - gamma^4), and of ReLU what T adds."""
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(0, 0, None))
+    def all_of(below, skip, widths):
+        weight = 2 * (1 - skip**2) / (1 + below**2)
+        return finite_width.four_point_vertex(leaky(below), 2.0, 0.0, weight, widths, skip=skip)
+
+    skip = 0.6
+    slopes, skips = jnp.array([0.0, 0.5, 1.0, 0.0, 1.0]), jnp.array([0.0, 0.0, 0.0, skip, skip])
+    found = all_of(slopes, skips, jnp.full(4, 9))
+    np.testing.assert_allclose(found.kernel, 2.0, rtol=1e-11)
+    for row, below in enumerate((0.0, 0.5, 1.0)):
+        growth = finite_width.scale_invariant_growth(1.0, below)
+        np.testing.assert_allclose(found.four_point[row], 4 * growth * np.arange(4), rtol=1e-11)
+    np.testing.assert_allclose(found.four_point[4], 8 * (1 - skip**4) * np.arange(4), rtol=1e-11)
+    assert np.all(np.abs(found.three_point[:3]) == 0)
+    np.testing.assert_allclose(found.three_point[4], 0, atol=1e-13)
+    weight = 2 * (1 - skip**2)
+    cubic = skip * weight * math.sqrt(2 / math.pi) * 2**1.5  # gamma C_W <z sigma^2>
+    three = np.array([0, cubic, cubic * (1 + skip), cubic * (1 + skip + skip**2)])
+    np.testing.assert_allclose(found.three_point[3], three, rtol=1e-11)
+    mixed = 4 * weight * math.sqrt(2 / (2 * math.pi)) * three  # 4 C_W <sigma sigma'> T
+    steps = 4 * (1 - skip**2) * (5 - skip**2) + mixed[:-1]
+    np.testing.assert_allclose(found.four_point[3], [0, *np.cumsum(steps)], rtol=1e-11)
+
+
+@pytest.mark.slow
+def test_moments_resum_scale_invariant_networks():
+    """The variance is exact at widths of 4; the mean, and the first third cumulant, as well."""
+    found = jax.jit(
+        jax.vmap(
+            lambda below: finite_width.moments(leaky(below), 3.0, 0.0, 2 / (1 + below**2), WIDTHS)
+        )
+    )(jnp.array([0.0, 0.5, 1.0]))
+    below = np.array([WIDTHS[0], *WIDTHS[:-1]])
+    for row, slope in enumerate((0.0, 0.5, 1.0)):
+        growth = finite_width.scale_invariant_growth(1.0, slope)
+        exact = finite_width.resummed_vertex(growth, 3.0, WIDTHS)
+        np.testing.assert_allclose(below * found.variance[row], exact, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(found.mean, 3.0, rtol=1e-10)
+    # third cumulant of 2 relu(z)^2 at K = 3 from E[z^6] = 405, and over n^2
+    third = 8 * (405 / 2 - 3 * 27 / 2 * 1.5 + 2 * 1.5**3)
+    np.testing.assert_allclose(found.third[0, 1], third / 8**2, rtol=1e-10)
+
+
+def test_the_growth_of_slopes():
+    assert finite_width.scale_invariant_growth(1.0, 0.0) == 5
+    assert finite_width.scale_invariant_growth(-2.0, 2.0) == 2  # |z| has the squares of z
+
+
+def test_one_width_is_the_formula_of_the_specification():
+    expected = [64 * ((1 + 5 / 64) ** layers - 1) for layers in range(8)]
+    np.testing.assert_allclose(finite_width.resummed_vertex(5, 1.0, (64,) * 8), expected)
+
+
+def exact_third_layer(width):
+    """Mean and variance of G^3 for sin with C_b = 0.3, C_W = 1.2, K^1 = 0.8, by quadrature.
+
+    E[exp(-a G^2)] = exp(-a C_b) E[exp(-a C_W sin(z)^2 / n)]^n, and both moments are sums of these.
+    """
+    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    weights = weights / weights.sum()
+    power = np.sin(math.sqrt(0.8) * nodes) ** 2
+
+    def laplace(a):
+        return math.exp(-0.3 * a) * (weights @ np.exp(-a * 1.2 / width * power)) ** width
+
+    square = 0.5 - 0.5 * laplace(2)
+    of_squares = 0.25 - 0.5 * laplace(2) + 0.25 * laplace(4)  # E[<sin^2>^2]
+    fourth = 3 / 8 - laplace(2) / 2 + laplace(8) / 8
+    variance = of_squares - square**2 + (fourth - of_squares) / width
+    return 0.3 + 1.2 * square, 1.44 * variance
+
+
+@pytest.mark.slow
+def test_moments_are_of_the_order_they_promise():
+    """Errors fall as n^-2 of the mean and n^-3 of the variance; of the leading vertex as n^-2."""
+    sine = nonlinearity(jnp.sin)
+    sizes = np.array([50, 100, 200])
+    moments = jax.jit(jax.vmap(lambda widths: finite_width.moments(sine, 0.8, 0.3, 1.2, widths)))(
+        jnp.tile(jnp.asarray(sizes)[:, None], 3)
+    )
+    exact = np.array([exact_third_layer(size) for size in sizes]).T
+    mean = np.abs(np.asarray(moments.mean)[:, 2] - exact[0])
+    variance = np.abs(np.asarray(moments.variance)[:, 2] - exact[1])
+    rates = [np.log2(error[:-1] / error[1:]) for error in (mean, variance)]
+    np.testing.assert_allclose(rates[0], 2, atol=0.1)  # the next order, at n = 50
+    np.testing.assert_allclose(rates[1], 3, atol=0.1)
+    assert np.all(np.abs(np.asarray(moments.kernel)[:, 2] - exact[0]) > 20 * mean)
+
+
+@pytest.mark.slow
+def test_tanh_has_the_universal_vertex():
+    """V / (K^2 l) -> 2/3: the specification's numbers, found with another quadrature."""
+    depth = 20_000
+    vertices = jax.jit(
+        lambda: finite_width.four_point_vertex(nonlinearity(jnp.tanh), 1.0, 0.0, 1.0, [1] * depth)
+    )()
+    layers = np.arange(1, depth + 1)
+    ratio = np.asarray(vertices.four_point / vertices.kernel**2) / layers
+    found = ratio[np.array([10, 100, 1000, 20_000]) - 1]
+    np.testing.assert_allclose(found, [0.5524, 0.6480, 0.6641, 0.6665], atol=6e-5)
+
+
+def test_derivatives_of_means():
+    """Of z^6, 15 K^3; and of a jump at 1, erfc(1 / sqrt(2K)) / 2."""
+
+    @jax.jit
+    def derivatives(kernel):
+        mean = finite_width.derivative_of_mean
+        orders = [mean(lambda z: z**6, kernel, order, ()) for order in range(4)]
+        return orders, mean(lambda z: 1.0 * (z > 1), kernel, 1, (1.0,))
+
+    orders, jump = derivatives(0.7)
+    np.testing.assert_allclose(orders, [15 * 0.343, 45 * 0.49, 90 * 0.7, 90], rtol=1e-11)
+    density = math.exp(-1 / 1.4) / math.sqrt(2 * math.pi * 0.7)
+    np.testing.assert_allclose(jump, density / (2 * 0.7), rtol=1e-11)
+
+
+def information(ratio, first, second):
+    """Of two groups of outputs that share a log-normal G of variance `ratio`, by integration."""
+    log_variance = math.log1p(ratio)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(100)
+    scales = np.exp(math.sqrt(log_variance) * nodes - log_variance / 2)[None]
+    log_weights = np.log(weights / weights.sum())[None]
+    logs = np.linspace(-80, 12, 8001)  # of |z|^2
+    square = np.exp(logs)[:, None]
+
+    def divergence(size):  # of |z|^2 from a chi-squared
+        terms = log_weights - size / 2 * np.log(scales) - square / (2 * scales)
+        density = special.logsumexp(terms, axis=1)
+        radial = size / 2 * (logs - math.log(2)) - special.gammaln(size / 2)
+        return np.trapezoid(np.exp(density + radial) * (density + square[:, 0] / 2), logs)
+
+    return divergence(first + second) - divergence(first) - divergence(second)
+
+
+def test_the_information_that_gives_the_optimal_aspect_ratio():
+    """Its series agrees to the third order, peaks at r*; the information itself goes on growing."""
+    ratio = 0.01
+    series, exact = (each(ratio, 1, 2) for each in (finite_width.mutual_information, information))
+    assert abs(series - exact) < 0.1 * 2 * 29 / 48 * ratio**3  # a tenth of the cubic term
+    best = finite_width.aspect_ratios(5.0, 3).optimal * 5
+    at_best = finite_width.mutual_information(best, 1, 2)
+    for other in (0.9 * best, 1.1 * best):
+        assert finite_width.mutual_information(other, 1, 2) < at_best
+    exact = [information(ratio, 1, 2) for ratio in (best, 2 * best, 10 * best)]
+    assert exact == sorted(exact)
+
+
+def test_the_cutoff_is_where_fluctuations_reach_the_mean():
+    depth = finite_width.cutoff_depth(5.0, 100)
+    below, above = (
+        finite_width.resummed_vertex(5.0, 1.0, (100,) * layers)[-1] / 100
+        for layers in (math.floor(depth), math.ceil(depth))
+    )
+    assert below < 1 < above
+    ratios = finite_width.aspect_ratios(2 / 3, 10)
+    assert ratios.cutoff == pytest.approx(1.5)
+    assert ratios.optimal == pytest.approx(1.5 * 4 / 50)
+    assert finite_width.cutoff_depth(5.0, 10**9) / 10**9 == pytest.approx(math.log(2) / 5)
+
+
+def test_bad_arguments_are_refused():
+    sine = nonlinearity(jnp.sin)
+    with pytest.raises(ValueError, match=r"kernel: got 0\.0; want one variance above 0"):
+        finite_width.moments(sine, 0.0, 0.0, 1.0, (4, 4))
+    with pytest.raises(ValueError, match=r"widths: got \(\); want"):
+        finite_width.four_point_vertex(sine, 1.0, 0.0, 1.0, ())
+    with pytest.raises(ValueError, match=r"widths: got .*skipped to"):
+        finite_width.four_point_vertex(sine, 1.0, 0.0, 1.0, (4, 5), skip=0.5)
+    with pytest.raises(ValueError, match="above, below"):
+        finite_width.scale_invariant_growth(0.0, 0.0)
+    with pytest.raises(ValueError, match="growth: got 0"):
+        finite_width.aspect_ratios(0.0, 1)
+    with pytest.raises(ValueError, match="outputs: got 0"):
+        finite_width.aspect_ratios(1.0, 0)
+    infinite = finite_width.four_point_vertex(
+        criticality.nonlinearity(lambda z: jnp.exp(z**2)), 1.0, 0.0, 1.0, (4, 4)
+    )
+    assert np.isnan(infinite.four_point[1])  # in a compiled loop; as criticality.flow

@@ -113,7 +113,7 @@ def features(
 
     Over sqrt(heads), so that inner products are kernels: heads * (d + 1) numbers, head by head.
     Head m is drawn with `fold_in(key, m)`: the same key gives train and test inputs the same
-    heads, and a larger number begins with them.
+    heads, and a larger number begins with them. Compiled.
 
     Raises:
         ValueError: fewer than one head; for inputs as for `kernel_fn`.
@@ -121,8 +121,7 @@ def features(
     """
     _check_count("heads", heads)
     inputs = _checked_inputs("inputs", inputs)
-    found = _features(_weights(key, jnp.arange(heads), inputs, biased), inputs)
-    return found / math.sqrt(heads)
+    return _drawn_features(key, inputs, heads, biased)
 
 
 def concatenated_kernel_fn() -> KernelFn:
@@ -134,11 +133,20 @@ def concatenated_kernel_fn() -> KernelFn:
     Returns:
         `kernel_fn(x1, x2=None) -> Kernel(nngp, ntk)`, as that of `kernel_fn`, for one number of
         keys.
+
+    Raises:
+        ValueError: x1 and x2 have different numbers of keys; otherwise as for `kernel_fn`.
+        TypeError: inputs are not floating point.
     """
     network = fully_connected.kernel_fn(dual.relu(), depth=1)
 
     def checked(x1: Float[Array, "n tokens d"], x2: Float[Array, "m tokens d"] | None = None):
         x1, x2 = _checked_pair(x1, x2)
+        if x2 is not None and x1.shape[1] != x2.shape[1]:
+            raise ValueError(
+                f"x2: its inputs have {x2.shape[1] - 1} keys, those of x1 {x1.shape[1] - 1}; "
+                "side by side, they want the same number"
+            )
         gram = network(_concatenated(x1), None if x2 is None else _concatenated(x2)).nngp
         return Kernel(gram, gram)
 
@@ -160,8 +168,11 @@ def concatenated_features(
     _check_count("units", units)
     flat = _concatenated(_checked_inputs("inputs", inputs))
     width, dtype = flat.shape[1], flat.dtype
-    weights = jax.vmap(lambda unit: jax.random.normal(jax.random.fold_in(key, unit), width, dtype))
-    hidden = _matmul(flat, weights(jnp.arange(units)).T)
+
+    def draw(unit):
+        return jax.random.normal(jax.random.fold_in(key, unit), (width,), dtype)
+
+    hidden = _matmul(flat, jax.vmap(draw)(jnp.arange(units)).T)
     return jax.nn.relu(hidden) / math.sqrt(width * units)
 
 
@@ -240,7 +251,16 @@ def _tokens(inputs) -> Tokens:
     return Tokens(query, keys, norms[:1] * norms[1:] ** 2 / 2, mean)
 
 
-@functools.partial(jax.jit, static_argnames=("heads", "biased"))
+_compiled = functools.partial(jax.jit, static_argnames=("heads", "biased"))
+
+
+@_compiled
+def _drawn_features(key, inputs, heads, biased):
+    weights = _weights(key, jnp.arange(heads), inputs, biased)
+    return _features(weights, inputs) / math.sqrt(heads)
+
+
+@_compiled
 def _finite_gram(key, x1, x2, heads, biased):
     chunk = min(heads, CPU_HEADS if jax.default_backend() == "cpu" else ACCELERATOR_HEADS)
     chunks = -(-heads // chunk)

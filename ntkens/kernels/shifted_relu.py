@@ -4,7 +4,9 @@ For (u, v) normal with means a, b, unit variances and correlation c, Price's the
 d E[relu(u) relu(v)] / dc = P(u > 0, v > 0) and a second derivative that is their density at 0, so
 
     E[relu(u) relu(v)] = r(a) r(b) + c Phi(a) Phi(b) + (1 / 2 pi) int_0^{arcsin c} (c - sin t)
-                         exp(-(a^2 - 2 a b sin t + b^2) / (2 cos^2 t)) dt,   r(a) = a Phi(a) + phi(a).
+                         exp(-(a^2 - 2 a b sin t + b^2) / (2 cos^2 t)) dt,
+
+with Phi and phi of the standard normal and r(a) = E[relu(u)] = a Phi(a) + phi(a).
 
 The integral is the whole of the quadrature. Its integrand changes on the scale of cos t, which at
 the end of the interval is as small as the correlation is high. In z = tan^2(pi/4 - t/2), and with

@@ -130,13 +130,13 @@ def extrapolated(
     order = np.argsort(np.asarray(labels), kind="stable")
     first, second = order[_drawn(rng, counts, pairs)]
     found = np.asarray(_distances(rows, jnp.asarray(first), jnp.asarray(second)), np.float64)
-    # Twice the top: a resample may leave out half of what it draws from.
-    lowest = np.sort(np.partition(found, 2 * top)[: 2 * top])
+    reach = 4 * top  # a resample has fewer than `top` of so many once in 10^8 times, at `top` = 10
+    lowest = np.sort(np.partition(found, reach - 1)[:reach])
     if lowest[0] == 0:
         return Extrapolated(0.0, 0.0, float("nan"), 0.0)
     expected = top * (total / 2) / pairs  # pairs in all that are beyond the threshold
     log_separation, index = _extrapolate(lowest, top, expected)
-    draws = rng.poisson(1.0, (REPLICATES, 2 * top))  # how often a pair is in a resample
+    draws = rng.poisson(1.0, (REPLICATES, reach))  # how often a pair is in a resample
     replicates = [_extrapolate(np.repeat(lowest, draw), top, expected)[0] for draw in draws]
     return Extrapolated(
         float(np.exp(log_separation)),

@@ -31,7 +31,7 @@ def expected_inverse(n, m, neighbours):
             log_chord = math.log(4 * special.betaincinv(m / 2, m / 2, u)) / 2
             return math.exp(log_density + log_u) * log_chord
 
-        return integrate.quad(weighted, math.log(1e-6 / n), -1e-12, limit=400, epsabs=1e-10)[0]
+        return integrate.quad(weighted, math.log(1e-12 / n), -1e-12, limit=400, epsabs=1e-10)[0]
 
     means = [mean_log(j) for j in range(1, neighbours + 1)]
     return means[-1] - sum(means[:-1]) / (neighbours - 1)

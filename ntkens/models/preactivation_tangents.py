@@ -22,21 +22,29 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from ntkens.checks import is_concrete
-from ntkens.models.preactivations import Elementwise, as_floats, check_layers, forward, in_chunks
+from ntkens.models.preactivations import (
+    Elementwise,
+    Preactivations,
+    as_floats,
+    check_layers,
+    forward,
+    in_chunks,
+    summary,
+)
 
 
 class Tangents(NamedTuple):
     """Of each network, cut off after each layer in turn: one of its outputs z_i.
 
     Attributes:
-        variance: G, of z_i given the layer below.
+        layers: as `preactivations.sample` gives them; z_i is drawn with their `variance`.
         output: z_i.
         tangent: Theta_ii, the squared gradient of z_i in the parameters, weighted by their rates.
             That of each layer has the law of a network that ends there; those of two layers of one
             network are not drawn jointly.
     """
 
-    variance: Float[Array, "networks depth"]
+    layers: Preactivations
     output: Float[Array, "networks depth"]
     tangent: Float[Array, "networks depth"]
 
@@ -148,7 +156,7 @@ def _sample(
         )  # fmt: skip
         start = jnp.zeros((depth, width), dtype), jnp.zeros(depth, dtype)
         (_, tangent), _ = jax.lax.scan(layer, start, layers, reverse=True)
-        return Tangents(variance, z[:, 0], tangent)
+        return Tangents(summary(z, variance, widths), z[:, 0], tangent)
 
     return in_chunks(network, key, networks, width * (depth + 1))
 

@@ -202,11 +202,16 @@ def _sample(key, activation, widths, networks, kernel, bias_variance, weight_var
         _, (z, variance, _) = forward(
             key, activation, widths, kernel, bias_variance, weight_variance, skip
         )
-        size = jnp.asarray(widths, z.dtype)
-        square, fourth = (jnp.sum(z**power, axis=1) / size for power in (2, 4))
-        return Preactivations(variance, square, fourth)
+        return summary(z, variance, widths)
 
     return in_chunks(network, key, networks, max(widths))
+
+
+def summary(z, variance, widths) -> Preactivations:
+    """What is kept of the layers z [depth width], 0 beyond their own widths, of one network."""
+    size = jnp.asarray(widths, z.dtype)
+    square, fourth = (jnp.sum(z**power, axis=1) / size for power in (2, 4))
+    return Preactivations(variance, square, fourth)
 
 
 def forward(key, activation, widths, kernel, bias_variance, weight_variance, skip):

@@ -89,7 +89,8 @@ def test_tangents_have_the_law_of_gradients(reference):
     agree(covariance(found.tangent, found.tangent), covariance(tangent, tangent))
     agree(covariance(found.tangent, found.output**2), covariance(tangent, output**2))
     agree(covariance(found.tangent, found.output), covariance(tangent, output))
-    agree(mean(found.variance), mean(found.output**2))
+    agree(mean(found.layers.variance), mean(found.output**2))
+    agree(mean(found.layers.fourth), mean(output**4))
     assert np.all(np.std(found.tangent, axis=0)[1:] > 0.3)
 
 
@@ -127,12 +128,12 @@ def test_relu_at_width_64_has_the_resummed_vertex_and_kernel():
     )
     assert relu.tangent.dtype == jnp.float32
     exact = tangent_fluctuations.scale_invariant_fluctuations(1.0, 0.0, 1.0, 2.0, widths)
-    mean, covariance = preactivations.mean(relu.variance), preactivations.covariance
+    mean, covariance = preactivations.mean(relu.layers.variance), preactivations.covariance
     assert np.all(np.abs(mean.value - 1)[1:] < 5 * mean.error[1:])
     for first, second, expected in (
-        (relu.variance, relu.variance, exact.four_point),
+        (relu.layers.variance, relu.layers.variance, exact.four_point),
         (relu.tangent, relu.tangent, exact.diagonal + 2 * exact.exchange),
-        (relu.tangent, relu.variance, exact.mixed),
+        (relu.tangent, relu.layers.variance, exact.mixed),
     ):
         value, error = covariance(first, second)
         assert np.all(np.abs(64 * value - expected)[1:] < 5 * 64 * error[1:])

@@ -46,7 +46,7 @@ def estimates(examples: Examples) -> Estimates:
     margins = class_separation.margins(examples.inputs, examples.labels)
     rows = examples.inputs.reshape(len(examples.labels), -1).astype(np.float64)
     norms = np.linalg.norm(rows, axis=1)
-    return Estimates(found.inverses, np.asarray(margins, np.float64), norms, found.duplicates)
+    return Estimates(found.inverses, margins.astype(np.float64), norms, found.duplicates)
 
 
 def difficulty_row(rng, examples: Examples, error: float, resamples: int) -> dict:

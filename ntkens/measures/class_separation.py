@@ -42,7 +42,7 @@ class Extrapolated(NamedTuple):
 
 def margins(
     points: Float[ArrayLike, "n *shape"], labels: Int[ArrayLike, " n"]
-) -> Float[Array, " n"]:
+) -> Float[np.ndarray, " n"]:
     """Of each example, the distance to the nearest one of another class; their minimum is delta.
 
     Compiles itself; see `nearest.distances` for memory and speed.

@@ -67,8 +67,7 @@ def estimate(points: Float[ArrayLike, "n *shape"], *, neighbours: int = 5) -> In
             f"points: {len(kept)} of {len(rows)} are different; want more than the {neighbours} "
             "neighbours"
         )
-    found = nearest.distances(rows[kept], np.arange(len(kept)), neighbours)
-    found = np.asarray(found, np.float64)
+    found = nearest.distances(rows[kept], np.arange(len(kept)), neighbours).astype(np.float64)
     if not found.all():
         raise ValueError(
             f"points: two are so near that their distance is 0 in {rows.dtype}; scale the points "

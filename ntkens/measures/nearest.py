@@ -22,7 +22,7 @@ DOUBT = 1e-3
 
 def distances(
     points: Float[Array, "n width"], groups: Int[ArrayLike, " n"], count: int
-) -> Float[Array, "n count"]:
+) -> Float[np.ndarray, "n count"]:
     """Euclidean distances to the `count` nearest points that are not of one's own group, ascending.
 
     Infinite where there are fewer. Candidates are chosen among all points by
@@ -41,15 +41,23 @@ def distances(
             rounding hides which are the nearest: below 1e-3 of it in float32, 1e-7 in float64.
     """
     block = CPU_BLOCK if jax.default_backend() == "cpu" else ACCELERATOR_BLOCK
-    numbers = max(len(points), (count + SPARE) * points.shape[1])  # of a row: what is held at once
-    rows = max(block // (points.dtype.itemsize * numbers), 1)
-    found, doubt = _distances(points, jnp.asarray(groups), count, min(rows, len(points)))
-    if not float(doubt.max()) < DOUBT:
+    candidates = min(count + SPARE, len(points))
+    numbers = max(len(points), candidates * points.shape[1])  # of a row: what is held at once
+    rows = min(max(block // (points.dtype.itemsize * numbers), 1), len(points))
+    *found, scale = jax.device_get(_candidates(points, jnp.asarray(groups), candidates, rows))
+    apart, rounded = (np.concatenate(each)[: len(points)] for each in found)
+    missing = ((0, 0), (0, max(count - candidates, 0)))
+    apart = np.pad(np.sort(apart, axis=1), missing, constant_values=np.inf)[:, :count]
+    # Whoever is no candidate is at least this far, for its rounded square is above the last one's.
+    noise = np.finfo(points.dtype).eps * np.sqrt(points.shape[1])
+    least = (rounded - noise) * scale
+    last = apart[:, -1] ** 2
+    if candidates < len(points) and np.any((last > 0) & (least < (1 - DOUBT) * last)):
         raise ValueError(
             f"points: many are so near one another, beside the spread of all, that {points.dtype} "
             "hides which are nearest; leave far points out, or give float64 with jax_enable_x64"
         )
-    return found
+    return apart
 
 
 def checked_rows(points: Float[ArrayLike, "n *shape"]) -> Float[Array, "n width"]:
@@ -68,34 +76,24 @@ def checked_rows(points: Float[ArrayLike, "n *shape"]) -> Float[Array, "n width"
     return checked_points(("points", rows), ("points", rows))[0]
 
 
-@functools.partial(jax.jit, static_argnames=("count", "rows"))
-def _distances(points, groups, count, rows):
+@functools.partial(jax.jit, static_argnames=("candidates", "rows"))
+def _candidates(points, groups, candidates, rows):
+    """In blocks of rows: distances to the candidates; the last one's rounded square, over a scale.
+
+    Chosen in float32, for which there is a fast selection on a CPU.
+    """
     centred = points - points.mean(axis=0, keepdims=True)
     squares = jnp.sum(centred**2, axis=1)
     scale = 4 * jnp.maximum(squares.max(), jnp.finfo(points.dtype).tiny)
-    noise = jnp.finfo(points.dtype).eps * np.sqrt(points.shape[1])  # of a rounded square
-    candidates = min(count + SPARE, len(points))
 
     def block(first):
         own = jnp.minimum(first + jnp.arange(rows), len(points) - 1)
         products = jnp.matmul(centred[own], centred.T, precision="highest")
         rounded = (squares[own][:, None] + squares[None, :] - 2 * products) / scale
-        # In float32, for which there is a fast selection on a CPU.
-        rounded = jnp.where(_same(groups[own], groups), jnp.inf, rounded.astype(jnp.float32))
-        values, chosen = jax.lax.top_k(-rounded, candidates)
+        is_own = groups[own][:, None] == groups[None, :]
+        nearness = jnp.where(is_own, -jnp.inf, -rounded.astype(jnp.float32))
+        values, chosen = jax.lax.top_k(nearness, candidates)
         apart = jnp.linalg.norm(points[chosen] - points[own][:, None, :], axis=-1)
-        is_own = groups[chosen] == groups[own][:, None]
-        found = jnp.sort(jnp.where(is_own, jnp.inf, apart), axis=1)[:, :count]
-        missing = ((0, 0), (0, count - found.shape[1]))
-        found = jnp.pad(found, missing, constant_values=jnp.inf)
-        # Points that were not chosen are at least this far, as their rounded distances are larger.
-        least = -values[:, -1].astype(points.dtype) - noise
-        last = (found[:, -1] / jnp.sqrt(scale)) ** 2
-        return found, jnp.where((last > 0) & jnp.isfinite(least), 1 - least / last, 0)
+        return jnp.where(values > -jnp.inf, apart, jnp.inf), -values[:, -1]
 
-    found, doubt = jax.lax.map(block, np.arange(0, len(points), rows))
-    return found.reshape(-1, count)[: len(points)], doubt
-
-
-def _same(groups, others):
-    return groups[:, None] == others[None, :]
+    return *jax.lax.map(block, np.arange(0, len(points), rows)), scale

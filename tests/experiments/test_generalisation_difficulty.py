@@ -164,6 +164,7 @@ def images(count, shape, seed):
     return Examples(pixels, np.arange(count, dtype=np.int32) % 10)
 
 
+@pytest.mark.slow
 def test_images_of_tensorflow_datasets(monkeypatch):
     """The path of `paper`, on a few images of CIFAR-10's shape; one of them twice."""
     train = images(60, (32, 32, 3), 0)
@@ -181,6 +182,7 @@ def test_images_of_tensorflow_datasets(monkeypatch):
     assert len(script.verdict([*planted(), row]).claims) == len(CLAIMS)
 
 
+@pytest.mark.slow
 def test_a_data_set_without_separation_says_so():
     shared = images(40, (3,), 2)
     shared.inputs[1] = shared.inputs[0]

@@ -39,7 +39,9 @@ def test_a_sample_has_no_smaller_separation(key):
     assert min(found) >= exact
     assert np.mean(found) > exact + 0.01
     assert class_separation.sampled(key, points, labels, 200) == pytest.approx(exact, rel=1e-15)
-    assert math.isnan(class_separation.sampled(key, points, labels, 1))
+    alone = (np.arange(200) == 0).astype(int)  # drawn 30 times in 200
+    found = [class_separation.sampled(k, points, alone, 30) for k in jax.random.split(key, 10)]
+    assert 0 < np.isnan(found).sum() <= 10
 
 
 def test_pairs_are_drawn_evenly():
@@ -55,6 +57,7 @@ def test_pairs_are_drawn_evenly():
     assert np.sum((between - 5000) ** 2 / 5000) < 21 + 5 * math.sqrt(42)  # chi squared
 
 
+@pytest.mark.slow
 def test_extremes_of_classes_that_are_apart(key):
     """The quantile 1 / P of gap + x + y is gap + sqrt(2 / P), and gamma is -1 / 2."""
     rng, gap, n, samples = np.random.default_rng(2), 1.0, 2000, 20
@@ -76,6 +79,7 @@ def test_extremes_of_classes_that_are_apart(key):
     assert np.mean(indices) == pytest.approx(-0.5, abs=0.15)
 
 
+@pytest.mark.slow
 def test_extremes_of_classes_that_overlap(key):
     """In m dimensions the inverse distances have a tail of index 1 / m; the delta shrinks on."""
     rng, m = np.random.default_rng(3), 2

@@ -37,13 +37,15 @@ def expected_inverse(n, m, neighbours):
     return means[-1] - sum(means[:-1]) / (neighbours - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("m", [2, 5, 10])
 def test_the_inverse_has_its_exact_mean_on_a_sphere(m):
     """Curvature and the finite number of points included; over samples, which are independent."""
     rng, samples, n = np.random.default_rng(m), 30, 300
     inverses, errors = np.empty(samples), np.empty(samples)
     for sample in range(samples):
-        found = intrinsic_dimension.estimate(sphere(rng, n, m))
+        points = np.pad(sphere(rng, n, m), ((0, 0), (0, 10 - m)))  # to compile once
+        found = intrinsic_dimension.estimate(points)
         inverses[sample] = 1 / found.dimension
         errors[sample] = found.standard_error / found.dimension**2
     exact = expected_inverse(n, m, 5)
@@ -65,6 +67,7 @@ def test_a_linear_subspace_has_the_dimension_of_its_points():
     assert abs(alone.dimension - 3) < 0.5
 
 
+@pytest.mark.slow
 def test_a_cube_is_underestimated_for_its_edges():
     """Not where opposite faces are one: a torus, embedded by sines and cosines, has no edge."""
     rng = np.random.default_rng(1)
@@ -81,11 +84,12 @@ def crowded(rng):
     return np.concatenate([rng.normal(size=(150, 3)) * 1e-4 + 100, rng.normal(size=(57, 3))])
 
 
-def test_against_a_tree():
+def test_against_a_tree(monkeypatch):
     """In blocks, whose last is not full; and the formula written in a loop."""
     points = crowded(np.random.default_rng(2))
     exact = KDTree(points).query(points, 9)[0][:, 1:]
-    blocked, _ = nearest._distances(jnp.asarray(points), jnp.arange(207), 8, 50)
+    monkeypatch.setattr(nearest, "CPU_BLOCK", 8 * 207 * 50)
+    blocked = nearest.distances(jnp.asarray(points), np.arange(207), 8)
     np.testing.assert_allclose(blocked, exact, rtol=1e-9)  # of numbers near 100
     found = intrinsic_dimension.estimate(points, neighbours=8)
     logs = [math.log(row[-1] / one) for row in exact for one in row[:-1]]

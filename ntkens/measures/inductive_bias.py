@@ -34,8 +34,8 @@ from ntkens.measures import generalised_chi_squared, scaled_chi_squared
 from ntkens.measures.generalised_chi_squared import GeneralisedChiSquared
 from ntkens.measures.scaled_chi_squared import ScaledChiSquared
 
-WORST = 1e-6  # relative error of a probability that passes for exact
-CHUNK = 64  # samples at a time
+WORST = 1e-6  # relative error of nats that pass for exact
+CHUNK = 50  # samples at a time
 
 
 class Information(NamedTuple):
@@ -101,35 +101,10 @@ def loss_distribution(
         ValueError: shapes that do not match; NaN or infinities; a covariance that is not symmetric,
             or has eigenvalues below -rounding.
     """
-    dtype = np.asarray(covariance).dtype
-    mu, matrix, wanted = (
-        _checked(name, array)
-        for name, array in (("mean", mean), ("covariance", covariance), ("targets", targets))
+    eigenvalues, _, offsets = _principal(mean, covariance, targets, rounding)
+    return generalised_chi_squared.distribution(
+        eigenvalues / offsets.size, offsets.shape[1], np.sum(offsets**2, axis=1) / offsets.size
     )
-    if mu.ndim < 1 or not mu.size or wanted.shape != mu.shape:
-        raise ValueError(f"targets: got shape {wanted.shape} for a mean {mu.shape}; want equal")
-    test = len(mu)
-    if matrix.shape != (test, test):
-        raise ValueError(f"covariance: got shape {matrix.shape}, wants {(test, test)}")
-    eps = float(np.finfo(dtype if dtype in (np.float32, np.float64) else np.float64).eps)
-    if np.max(np.abs(matrix - matrix.T)) > 1000 * eps * np.max(np.abs(matrix)):
-        raise ValueError("covariance: not symmetric, as that of a vector with itself is")
-    eigenvalues, vectors = np.linalg.eigh(matrix)
-    if rounding is None:
-        rounding = 10 * test * eps * max(float(eigenvalues[-1]), 0.0)
-    if not 0 <= rounding < math.inf:
-        raise ValueError(f"rounding: got {rounding}; want a finite number of at least 0")
-    if eigenvalues[0] < -rounding:
-        raise ValueError(
-            f"covariance: an eigenvalue is {eigenvalues[0]:.3g}, below 0 by more than the rounding "
-            f"{rounding:.3g}: no vector has it. If the kernels that it is the difference of are "
-            "much larger than it is, pass their rounding"
-        )
-    outputs = mu.size // test
-    offsets = vectors.T @ (mu - wanted).reshape(test, outputs)
-    weights = np.where(eigenvalues > rounding, eigenvalues, 0) / mu.size
-    squares = np.sum(offsets**2, axis=1) / mu.size
-    return generalised_chi_squared.distribution(weights, outputs, squares)
 
 
 def sample_losses(
@@ -138,22 +113,24 @@ def sample_losses(
     covariance: Float[Array, "test test"],
     targets: Float[Array, "test *outputs"],
     samples: int,
+    *,
+    rounding: float | None = None,
 ) -> Float[Array, " samples"]:
     """Mean squared errors of hypotheses drawn from the Gaussian: the paper's Algorithm 1.
 
     Each is mean + C^(1/2) z at all test inputs, and compared with the targets. Compiled; in the
-    dtype of the mean.
+    dtype of the mean. Arguments and errors as for `loss_distribution`.
 
     Raises:
-        ValueError: as `loss_distribution`; samples < 1.
+        ValueError: samples < 1.
     """
     if not isinstance(samples, int | np.integer) or samples < 1:
         raise ValueError(f"samples: got {samples}; want a whole number of at least 1")
-    loss_distribution(mean, covariance, targets)  # its checks
-    values, vectors = np.linalg.eigh(np.asarray(covariance, np.float64))
-    offset = jnp.asarray(mean) - jnp.asarray(targets)
-    root = jnp.asarray(vectors * np.sqrt(np.maximum(values, 0)), offset.dtype)
-    return _sampled(key, root, offset.reshape(len(offset), -1), int(samples))
+    eigenvalues, vectors, offsets = _principal(mean, covariance, targets, rounding)
+    root = vectors * np.sqrt(eigenvalues)
+    dtype = jnp.result_type(mean, jnp.float32)
+    shift = jnp.asarray(vectors @ offsets, dtype)
+    return _sampled(key, jnp.asarray(root, dtype), shift, int(samples))
 
 
 @functools.partial(jax.jit, static_argnames="samples")
@@ -172,16 +149,17 @@ def exact(loss: GeneralisedChiSquared, target_loss: Float[ArrayLike, "*targets"]
 
     Raises:
         ValueError: a target that is NaN.
-        ArithmeticError: the integral did not converge to 1e-6 of a probability.
+        ArithmeticError: the integral did not converge to a millionth of the result.
     """
     _check_target(target_loss)
     found = generalised_chi_squared.log_cdf(loss, target_loss)
-    if not (found.error < WORST).all():
+    result = information(found.log_probability)
+    if not (found.error <= WORST * result.nats).all():
         raise ArithmeticError(
-            f"target_loss: the tail is known to {found.error.max():.1e} of its probability only, "
-            "by the estimate of generalised_chi_squared.log_cdf; wants 1e-6"
+            f"target_loss: nats {result.nats} are uncertain by {found.error}, as "
+            "generalised_chi_squared.log_cdf estimates; wants a millionth of them at most"
         )
-    return information(found.log_probability)
+    return result
 
 
 def lower_bound(
@@ -232,6 +210,36 @@ def empirical(
         most = np.where(count < total, beta.ppf(0.975, count + 1, np.maximum(total - count, 1)), 1)
         least = np.where(count > 0, beta.ppf(0.025, np.maximum(count, 1), total - count + 1), 0)
         return Empirical(found, -np.log(most), -np.log(least))
+
+
+def _principal(mean, covariance, targets, rounding):
+    """Eigenvalues of the covariance, its eigenvectors, and the mean errors along them, [T k]."""
+    dtype = np.asarray(covariance).dtype
+    mu, matrix, wanted = (
+        _checked(name, array)
+        for name, array in (("mean", mean), ("covariance", covariance), ("targets", targets))
+    )
+    if mu.ndim < 1 or not mu.size or wanted.shape != mu.shape:
+        raise ValueError(f"targets: got shape {wanted.shape} for a mean {mu.shape}; want equal")
+    test = len(mu)
+    if matrix.shape != (test, test):
+        raise ValueError(f"covariance: got shape {matrix.shape}, wants {(test, test)}")
+    eps = float(np.finfo(dtype if dtype in (np.float32, np.float64) else np.float64).eps)
+    if np.max(np.abs(matrix - matrix.T)) > 1000 * eps * np.max(np.abs(matrix)):
+        raise ValueError("covariance: not symmetric, as that of a vector with itself is")
+    eigenvalues, vectors = np.linalg.eigh(matrix)
+    if rounding is None:
+        rounding = 10 * test * eps * max(float(eigenvalues[-1]), 0.0)
+    if not 0 <= rounding < math.inf:
+        raise ValueError(f"rounding: got {rounding}; want a finite number of at least 0")
+    if eigenvalues[0] < -rounding:
+        raise ValueError(
+            f"covariance: an eigenvalue is {eigenvalues[0]:.3g}, below 0 by more than the rounding "
+            f"{rounding:.3g}: no vector has it. If the kernels that it is the difference of are "
+            "much larger than it is, pass their rounding"
+        )
+    offsets = vectors.T @ (mu - wanted).reshape(test, -1)
+    return np.where(eigenvalues > rounding, eigenvalues, 0), vectors, offsets
 
 
 def _check_target(target_loss):

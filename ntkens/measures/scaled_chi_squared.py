@@ -197,12 +197,10 @@ def _log_bessel(order, z):
     """log I of a high order, by Debye's series (DLMF 10.41.3), which holds for all z at once."""
     t = z / order
     root = np.sqrt(1 + t * t)
-    p = 1 / root
-    series = (
-        1
-        + (3 * p - 5 * p**3) / (24 * order)
-        + (81 * p**2 - 462 * p**4 + 385 * p**6) / (1152 * order**2)
-        + (30375 * p**3 - 369603 * p**5 + 765765 * p**7 - 425425 * p**9) / (414720 * order**3)
-    )
+    p, square = 1 / root, 1 / (1 + t * t)
+    first = p * (3 - 5 * square) / 24
+    second = square * (81 - square * (462 - square * 385)) / 1152
+    third = p * square * (30375 - square * (369603 - square * (765765 - square * 425425))) / 414720
+    series = 1 + first / order + second / order**2 + third / order**3
     exponent = order * (root + np.log(t / (1 + root)))
     return exponent + np.log(p / (2 * math.pi * order)) / 2 + np.log(series)

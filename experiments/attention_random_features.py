@@ -49,7 +49,7 @@ class Config:
     """Tokens beside the query, N."""
     heads: int = 200
     """Heads M of finite attention; the finite network has M (d + 1) units."""
-    sizes: tuple[int, ...] = (50, 100, 200)
+    sizes: tuple[int, ...] = (25, 50, 100, 200)
     """Training examples, those that choose the ridge included."""
     test: int = 300
     """Examples on which errors are measured."""
@@ -61,11 +61,11 @@ class Config:
     """Numbers of heads at which the rate of convergence is measured."""
     head_draws: int = 16
     """Draws of heads for that."""
-    growth_dimension: int = 4
+    growth_dimension: int = 3
     """Numbers in a token where samples are counted against N."""
     growth_keys: tuple[int, ...] = (1, 2, 4)
     """The values of N there."""
-    growth_sizes: tuple[int, ...] = (16, 23, 32, 45, 64, 91, 128, 181, 256, 362)
+    growth_sizes: tuple[int, ...] = (25, 50, 100, 200)
     """Training examples there."""
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ LAPTOP = Config(
     widths=(94, 375, 1500, 6000),
     head_draws=24,
     growth_keys=(1, 2, 4, 8),
-    growth_sizes=(*Config.growth_sizes, 512, 724, 1024, 1448),
+    growth_sizes=(16, 32, 64, 128, 256, 512, 1024),
 )
 PAPER = Config(
     dimension=16,
@@ -111,7 +111,7 @@ PAPER = Config(
     widths=(94, 375, 1500, 6000),
     head_draws=24,
     growth_keys=(1, 2, 4, 8, 16),
-    growth_sizes=(*LAPTOP.growth_sizes, 2048, 2896, 4096, 5793, 8192),
+    growth_sizes=(*LAPTOP.growth_sizes, 2048, 4096, 8192),
 )
 TINY = Config(
     dimension=2,

@@ -35,7 +35,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from ntkens.checks import check_finite
-from ntkens.kernels import Kernel, KernelFn, blocks, dual, fully_connected, shifted_relu
+from ntkens.kernels import Kernel, KernelFn, blocks, dual, fully_connected, shifted_relu, tiles
 
 # Heads at a time in a Gram matrix of finitely many: a few hundred features make products of
 # matrices fast, on an accelerator some thousands.
@@ -74,7 +74,10 @@ def kernel_fn(*, biased: bool = False) -> KernelFn:
 
     def checked(x1: Float[Array, "n tokens d"], x2: Float[Array, "m tokens d"] | None = None):
         x1, x2 = _checked_pair(x1, x2)
-        gram = blocks.kernel(evaluate, x1, x2)
+        if max(len(x1), 0 if x2 is None else len(x2)) <= tiles.CPU_TILE:
+            gram = evaluate(x1, x2)  # compiled once; `blocks` does it twice, to count the memory
+        else:
+            gram = blocks.kernel(evaluate, x1, x2)
         return Kernel(gram, gram)
 
     return checked
@@ -234,10 +237,12 @@ def _centred(mean1, mean2, cosine):
     return dual.relu().covariance(one, one, cosine)
 
 
+@jax.jit
 def _unbiased_gram(x1, x2=None):
     return _gram(_centred, x1, x2)
 
 
+@jax.jit
 def _biased_gram(x1, x2=None):
     return _gram(shifted_relu.covariance, x1, x2)
 

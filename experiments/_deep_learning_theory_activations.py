@@ -52,11 +52,15 @@ def critical(activation, points):
         "perpendicular": math.nan,
     }
     if found.universality != "none":
-        at = criticality.susceptibilities(nonlinearity, kernel, found.weight_variance)
+        at = _susceptibilities(nonlinearity)(kernel, found.weight_variance)
         row |= {"parallel": float(at.parallel), "perpendicular": float(at.perpendicular)}
     line = np.array(_line(nonlinearity, np.geomspace(1e-3, 60, points)))
     line = line[:, (line[0] >= -1e-12) & (line[1] < 4)]  # of the plane that is drawn
     return row | {"line_bias": line[0].tolist(), "line_weight": line[1].tolist()}
+
+
+def _susceptibilities(nonlinearity):
+    return jax.jit(functools.partial(criticality.susceptibilities, nonlinearity))
 
 
 def _line(nonlinearity, kernels):
@@ -113,5 +117,5 @@ def approach(activation, weight_variance, depth):
     rate = math.nan
     if len(layers) > 1:
         rate = float(np.polyfit(layers, np.log(distance[layers]), 1)[0])
-    chi = criticality.susceptibilities(nonlinearity, fixed, weight_variance)
+    chi = _susceptibilities(nonlinearity)(fixed, weight_variance)
     return {"rate": rate, "log_parallel": math.log(float(chi.parallel)), "fixed": float(fixed)}

@@ -104,16 +104,17 @@ def _tangents(axes, rows):
     found = select(rows, kind="pairs")
     for place, depth in enumerate(sorted({row["depth"] for row in found})):
         of = sorted(select(found, depth=depth), key=lambda row: row["width"])
-        widths, values, errors, exact = (
-            [row[name] for row in of]
-            for name in ("width", "relative mean", "relative mean error", "relative exact")
-        )
-        axes.errorbar(
-            widths, values, errors, fmt="o", ms=4, color=f"C{place}", label=f"{depth} layers"
-        )
-        axes.plot(widths, exact, color=f"C{place}", lw=1)
+        widths, colour = [row["width"] for row in of], f"C{place}"
+        for name, marker, fill in (("diagonal", "o", colour), ("pairs", "s", "none")):
+            values, errors = ([row[each] for row in of] for each in (name, f"{name} error"))
+            what = "one digit" if name == "diagonal" else "two digits"
+            axes.errorbar(
+                widths, values, errors, fmt=marker, ms=5, color=colour, mfc=fill,
+                label=f"{depth} layers, {what}",
+            )  # fmt: skip
+        axes.plot(widths, [row["relative exact"] for row in of], color=colour, lw=1)
     axes.set(xlabel="width n", ylabel="Var(Θ) / Θ²", xscale="log", yscale="log")
-    axes.set_title("tangent kernels of digits (line: exact diagonal)", fontsize=10)
+    axes.set_title("tangent kernels of digits (lines: exact, of one digit)", fontsize=10)
     axes.legend(fontsize=7)
 
 

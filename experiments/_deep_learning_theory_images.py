@@ -68,17 +68,19 @@ def pairs(config, width, depth):
     infinite = np.asarray(_kernel(depth)(inputs.astype(float)).ntk)[np.triu_indices(len(inputs))]
     exact = _exact(jnp.asarray([width] * depth + [1], float))
     variance = (exact.diagonal[-1] + 2 * exact.exchange[-1]) / width
-    together = _rows.mean_and_error(relative.mean(axis=1))
-    return {
+    is_diagonal = np.equal(*np.triu_indices(len(inputs)))
+    row = {}
+    for name, entries in (("diagonal", is_diagonal), ("pairs", ~is_diagonal)):
+        averages = _rows.mean_and_error(relative[:, entries].mean(axis=1))
+        row |= {name: float(averages[0]), f"{name} error": float(averages[1])}
+    return row | {
         "means": means.tolist(),
         "mean errors": errors.tolist(),
         "infinite": infinite.tolist(),
-        "is_diagonal": np.equal(*np.triu_indices(len(inputs))).tolist(),
+        "is_diagonal": is_diagonal.tolist(),
         "relative": spreads.tolist(),
         "relative errors": spread_errors.tolist(),
         "relative exact": float(variance / exact.tangent[-1] ** 2),
-        "relative mean": float(together[0]),
-        "relative mean error": float(together[1]),
     }
 
 

@@ -286,7 +286,7 @@ def _skips(found):
 
 
 def _pairs(found):
-    """Diagonals are exact; entries of two digits have the same rate, and a mean off by 1/n."""
+    """Diagonals are exact; pairs of two digits have the same rate, and a mean off by 1/n."""
     if not found:
         return None
     deviations = []
@@ -306,8 +306,8 @@ def _pairs(found):
         of = sorted(select(found, depth=depth), key=lambda row: row["width"])
         exponent, error = power_law(
             [row["width"] for row in of],
-            [row["relative mean"] for row in of],
-            [row["relative mean error"] for row in of],
+            [row["pairs"] for row in of],
+            [row["pairs error"] for row in of],
         )
         expected, _ = power_law(
             [row["width"] for row in of], [row["relative exact"] for row in of], [1.0] * len(of)
@@ -333,8 +333,8 @@ def _pairs(found):
         _judged(verdicts),
         "-1 as n grows",
         ", ".join(quoted),
-        "exponents of n over all entries, beside those of the exact theory of the diagonal at the "
-        f"same widths; means and variances of the diagonal are within {worst:.1f} standard errors "
+        "exponents of n of pairs of two digits, beside those of the exact theory of one digit at "
+        f"the same widths, whose means and variances are within {worst:.1f} standard errors "
         f"of exact. Means of two different digits are off by {', '.join(across)}",
     )
 

@@ -43,7 +43,7 @@ class Config:
 
     seed: int = 0
     """Of every random draw."""
-    critical: tuple[str, ...] = ("ReLU", "tanh", "GELU", "sigmoid")
+    critical: tuple[str, ...] = ("ReLU", "tanh", "GELU")
     """Activations whose critical point is sought."""
     universal: tuple[str, ...] = ("tanh",)
     """Those whose vertex is followed to great depth at infinite width."""
@@ -53,7 +53,7 @@ class Config:
     """Activations with exact theory at any width."""
     widths: tuple[int, ...] = (32, 64, 128)
     """Of their networks."""
-    networks: int = 30_000
+    networks: int = 10_000
     """How many of each width."""
     others: tuple[str, ...] = ("tanh",)
     """Activations whose theory is a series in 1 / width."""
@@ -61,9 +61,9 @@ class Config:
     """Of their networks: narrow ones, whose next order can be seen."""
     half_stable_widths: tuple[int, ...] = (64, 128, 256)
     """The same for those with K* > 0, which fluctuate as much as ReLU networks."""
-    other_networks: int = 200_000
+    other_networks: int = 100_000
     """How many of each width below 64; of the others, `networks`."""
-    depth: int = 6
+    depth: int = 5
     """Layers of all these."""
     ratios: tuple[float, ...] = (0.125,)
     """Depths over widths at which ReLU networks are compared."""
@@ -75,7 +75,7 @@ class Config:
     """Their gamma."""
     skip_width: int = 128
     """Their width, and that of the networks off criticality."""
-    approach: tuple[str, ...] = ("tanh",)
+    approach: tuple[str, ...] = ()
     """Activations whose approach to a fixed point off criticality is followed."""
     weight_variances: tuple[float, ...] = (1.8, 2.2)
     """C_W of ReLU networks off criticality."""
@@ -87,7 +87,7 @@ class Config:
     """How many of each shape."""
     images: tuple[str, ...] = ("digits",)
     """Sets on which networks are trained: digits, mnist, cifar10."""
-    trained_widths: tuple[int, ...] = (32, 64, 128)
+    trained_widths: tuple[int, ...] = (32, 128)
     """Hidden widths of trained networks."""
     trained_depths: tuple[int, ...] = (2,)
     """Their hidden layers."""
@@ -134,13 +134,13 @@ LAPTOP = Config(
     networks=100_000,
     others=("tanh", "sin", "GELU", "SWISH"),
     approach=("tanh", "GELU"),
-    other_networks=1_000_000,
+    other_networks=500_000,
     depth=8,
     ratios=(0.0625, 0.125, 0.25),
     ratio_widths=(16, 32, 64, 128),
     skipped=("ReLU", "linear"),
     skips=(0.25, 0.5, 0.75, 0.9),
-    skip_width=512,
+    skip_width=256,
     weight_variances=(1.8, 2.0, 2.2),
     digit_widths=(32, 64, 128, 256),
     digit_depths=(2, 4, 8),

@@ -89,6 +89,7 @@ def nonlinearity(
         ValueError: a kink is not finite.
     """
 
+    @jax.jit  # not op by op where it is evaluated outside of jit
     def slope(z):
         return jax.jvp(apply, (z,), (jnp.ones_like(z),))[1]
 

@@ -6,6 +6,7 @@ in closed form along K*. Poole et al. 2016; Roberts, Yaida and Hanin 2022, arXiv
 chapter 5.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -122,7 +123,7 @@ def phase_diagram(
     )
 
 
-@jax.jit(static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
 def _diagram(nonlinearity, biases, weights, start, skip, tolerance) -> PhaseDiagram:
     steps = np.arange(-DECADES * PER_DECADE, DECADES * PER_DECADE + 1) / PER_DECADE
     kernels = start * jnp.asarray(np.concatenate([[0.0], 10**steps]), biases.dtype)

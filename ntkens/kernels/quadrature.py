@@ -13,6 +13,7 @@ Every call also measures how well the function is resolved: by the last Legendre
 each panel, which a kink leaves large, and by how much of the integral lies far out.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -145,6 +146,7 @@ def dual(activation: Callable[[Array], Array], *, kinks: Sequence[float] = (0.0,
     """
     kinks = checked_kinks(kinks)
 
+    @jax.jit
     def slope(z):
         return jax.jvp(activation, (z,), (jnp.ones_like(z),))[1]
 
@@ -249,19 +251,30 @@ def checked_variance(name: str, variance: ArrayLike) -> Array:
 
 
 def _integral(function, variance: Array, kinks: tuple[float, ...]) -> Sums:
-    """Over the line; the value at K = 0 is the limit, and its slope that at a small K."""
-    zero = variance == 0
-    floor = float(jnp.finfo(variance.dtype).eps) ** 0.75
-    scale = jnp.sqrt(jnp.where(zero, variance + floor, variance))[..., None]
-    cuts = _last_axis([*LINE.steps, *(-step for step in LINE.steps), *kinks], scale) / scale
-    x, weights = _panels(cuts, LINE)
-    z = scale[..., None] * x
+    """Over the line; what does not depend on the function is compiled once for all of them."""
+    z, x, weights = _line(variance, kinks)
     values = function(z)
     _check_values(values, z)
-    sums = _sums(values * weights, x, LINE)
     tiny = float(jnp.finfo(variance.dtype).tiny)
-    limit = jnp.mean(function(jnp.array([-tiny, tiny], variance.dtype)))
-    limit = limit + (sums.value - jax.lax.stop_gradient(sums.value))
+    sides = function(jnp.array([-tiny, tiny], variance.dtype))
+    return _line_sums(values, sides, x, weights, variance == 0)
+
+
+@functools.partial(jax.jit, static_argnames="kinks")
+def _line(variance: Array, kinks: tuple[float, ...]) -> tuple[Array, Array, Array]:
+    """z, x = z / sqrt(K) and weights; at K = 0 of a small K, for the slope there."""
+    floor = float(jnp.finfo(variance.dtype).eps) ** 0.75
+    scale = jnp.sqrt(jnp.where(variance == 0, variance + floor, variance))[..., None]
+    cuts = _last_axis([*LINE.steps, *(-step for step in LINE.steps), *kinks], scale) / scale
+    x, weights = _panels(cuts, LINE)
+    return scale[..., None] * x, x, weights
+
+
+@jax.jit
+def _line_sums(values: Array, sides: Array, x: Array, weights: Array, zero: Array) -> Sums:
+    """At K = 0 with the value from both sides, and the slope of the sums."""
+    sums = _sums(values * weights, x, LINE)
+    limit = jnp.mean(sides) + (sums.value - jax.lax.stop_gradient(sums.value))
     return sums._replace(value=jnp.where(zero, limit, sums.value))
 
 

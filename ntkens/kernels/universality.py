@@ -224,18 +224,20 @@ def _refine(excess, index) -> float:
 
 def _half_stable(apply, derivative, kinks, kernel, weight, skip) -> HalfStable:
     """From d^k <F>_K / dK^k = <F He_2k(z / sqrt(K))> / (2K)^k, which asks nothing of F."""
+    square, slope_square = _square(apply), _square(derivative)
 
-    def mean(function, hermite=jnp.ones_like):
-        def integrand(z):
-            return function(z) * hermite(z**2 / kernel)
+    @jax.jit
+    def moments(kernel):
+        def mean(function):
+            return quadrature.expectation(function, kernel, kinks=kinks)
 
-        return float(quadrature.expectation(integrand, kernel, kinks=kinks))
+        bend = mean(lambda z: square(z) * ((z**2 / kernel - 6) * z**2 / kernel + 3))
+        tilt = mean(lambda z: slope_square(z) * (z**2 / kernel - 1))
+        spread = mean(lambda z: square(z) ** 2) - mean(square) ** 2
+        return bend / (2 * kernel) ** 2, tilt / (2 * kernel), spread
 
-    square, branch = _square(apply), 1 - skip**2
-    second = mean(square, lambda x: x**2 - 6 * x + 3) / (2 * kernel) ** 2
-    perpendicular = mean(_square(derivative), lambda x: x - 1) / (2 * kernel)
-    spread = mean(_square(square)) - mean(square) ** 2
-    growth = with_skip((weight / branch / kernel) ** 2 * spread, skip)
+    second, perpendicular, spread = map(float, moments(kernel))
+    growth = with_skip((weight / (1 - skip**2) / kernel) ** 2 * spread, skip)
     return HalfStable(weight * second / 2, weight * perpendicular, growth)
 
 

@@ -73,9 +73,7 @@ def test_parallel_is_the_derivative_of_the_step_and_the_formula():
     def three(kernels):
         step = lambda kernel: criticality.kernel_step(gelu, kernel, 0.3, 1.7)  # noqa: E731
         parallel = criticality.susceptibilities(gelu, kernels, 1.7).parallel
-        formula = quadrature.expectation(
-            lambda z: gelu_(z[..., 0, :]) ** 2 if False else gelu_(z) ** 2 * z**2, kernels
-        )
+        formula = quadrature.expectation(lambda z: gelu_(z) ** 2 * z**2, kernels)
         power = quadrature.expectation(lambda z: gelu_(z) ** 2, kernels)
         formula = 1.7 * (formula - kernels * power) / (2 * kernels**2)
         return jax.vmap(jax.grad(step))(kernels), parallel, formula
@@ -161,6 +159,7 @@ def test_swish_is_critical_where_mpmath_finds_it():
     np.testing.assert_allclose(point[:2], (0.5551432, 1.98800473), rtol=0, atol=6e-8)
 
 
+@pytest.mark.slow
 def test_vanishing_kernels_have_the_coefficients_of_their_taylor_series():
     erf_slope = 2 / math.sqrt(math.pi)
     bend = -math.sqrt(2 / math.pi)
@@ -185,8 +184,7 @@ def test_vanishing_kernels_have_the_coefficients_of_their_taylor_series():
 def test_depth_brings_out_the_coefficients():
     """K^l -> (-a s l)^(-1/s), the slopes of both susceptibilities, and V -> growth l K^2."""
     depth = 20_000
-    selu = criticality.nonlinearity(jax.nn.selu)
-    for activation in (tanh, elu, selu):
+    for activation in (tanh, criticality.nonlinearity(jax.nn.selu)):
         point = criticality.critical_point(activation)
         weight = point.weight_variance
 
@@ -225,11 +223,9 @@ def test_depth_brings_out_the_coefficients():
         (jax.nn.sigmoid, (), "none", "chi_parallel < chi_perpendicular at every K"),
         (jax.nn.softplus, (), "none", "chi_parallel > chi_perpendicular at every K"),
         (jnp.cos, (), "none", "chi_parallel < chi_perpendicular"),
-        (lambda z: z**2, (), "none", "chi_parallel > chi_perpendicular at every K"),
         (jnp.sinh, (), "zero", "K = 0 repels, and chi_parallel > chi_perpendicular"),
         (lambda z: jnp.clip(z, -1, 1), (-1, 1), "zero", "neither attracts nor repels"),
         (lambda z: z + 1, (), "none", "at every K, but a fixed point there wants C_b = -1 < 0"),
-        (jnp.ones_like, (), "none", "sigma' vanishes"),
     ],
 )
 def test_what_has_no_critical_point_says_why(apply, kinks, universality, reason):
@@ -248,6 +244,7 @@ def test_rough_and_bad_activations_are_named():
     root = lambda z: jnp.sign(z) * jnp.sqrt(jnp.abs(z))  # noqa: E731
     assert "grows without bound at 0" in point(root).reason
     assert "sigma is zero" in point(jnp.zeros_like).reason
+    assert "sigma' vanishes" in point(jnp.ones_like).reason
     with pytest.raises(ValueError, match="kinks: got"):
         point(lambda z: jax.nn.relu(z - 1) + 0.1 * z)
     with pytest.raises(ValueError, match="infinite"):

@@ -75,6 +75,8 @@ class Config:
         for name in self.datasets:
             if name not in known:
                 raise ValueError(f"datasets: got {name!r}; want some of {', '.join(known)}")
+        if not self.error > 0:
+            raise ValueError(f"error: got {self.error}; want a number above 0")
         if not all(0 < share < 1 for share in self.shares):
             raise ValueError(f"shares: got {self.shares}; each is above 0 and below 1")
         for name in ("subsets", "samples", "resamples"):

@@ -103,10 +103,10 @@ def extrapolated(
         gamma = M_1 + 1 - 1 / (2 (1 - M_1^2 / M_2))
         1 / delta = X_k + X_k M_1 (1 - min(gamma, 0)) (a^gamma - 1) / gamma,
 
-    the moment estimator of Dekkers, Einmahl and de Haan 1989. Departs from the authors' `evt_delta`
-    in the factor 1 - min(gamma, 0), which is theirs as well as the 1989 paper's for gamma >= 0
-    alone, and in P, the number of unordered pairs between classes as they are; n^2 (1 - 1 / d) is
-    of ordered ones in classes of one size. Compiles itself.
+    the moment estimator of Dekkers, Einmahl and de Haan 1989, or the smallest distance drawn where
+    that is less. Departs from the authors' `evt_delta` in the factor 1 - min(gamma, 0), which they
+    leave out; and in P: they have n^2 (1 - 1 / d), the ordered pairs of classes of one size, and
+    here each pair of the classes as they are counts once. Compiles itself.
 
     Args:
         key: of the pairs and the bootstrap.
@@ -127,7 +127,7 @@ def extrapolated(
     if not 10 <= top <= pairs // 4:
         raise ValueError(f"top: got {top}; want 10 to a quarter of the {pairs} pairs")
     rng = _generator(key)
-    order = np.argsort(np.asarray(labels), kind="stable")
+    order = np.argsort(labels, kind="stable")
     first, second = order[_drawn(rng, counts, pairs)]
     found = np.asarray(_distances(rows, jnp.asarray(first), jnp.asarray(second)), np.float64)
     reach = 4 * top  # a resample has fewer than `top` of so many once in 10^8 times, at `top` = 10
@@ -185,15 +185,15 @@ def _distances(points, first, second):
 
 
 def _checked(points, labels):
-    """Rows, labels, and the sizes of the classes in ascending order of label."""
+    """Rows, labels 0, 1, ... of the classes that there are, and how large each is."""
     rows = nearest.checked_rows(points)
     if not is_concrete(labels):
         raise TypeError("labels: are traced; call this outside of jit, vmap and grad")
-    labels = jnp.asarray(labels)
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
+    labels = np.asarray(labels)
+    if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"labels: got dtype {labels.dtype}; want integers: the index of a class")
     check_length("labels", labels, len(rows))
-    counts = np.unique(np.asarray(labels), return_counts=True)[1]
+    _, labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(counts) < 2:
         raise ValueError("labels: are all of one class; a distance between classes takes two")
     return rows, labels, counts

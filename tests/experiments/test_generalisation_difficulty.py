@@ -206,6 +206,7 @@ def test_a_bootstrap_of_nothing_but_the_dimension():
     ("change", "message"),
     [
         ({"datasets": ("imagenet",)}, "datasets: got 'imagenet'"),
+        ({"error": 0.0}, "error: got 0.0"),
         ({"shares": (1.0,)}, "shares: got"),
         ({"subsets": 1}, "subsets: got 1"),
         ({"resamples": 1}, "resamples: got 1"),

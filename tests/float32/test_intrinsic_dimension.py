@@ -15,7 +15,9 @@ def test_neighbours_of_offset_points_in_float32():
     np.testing.assert_allclose(
         found.inverses, np.log(exact[:, -1:] / exact[:, :-1]).mean(axis=1), atol=1e-6
     )
-    labels = np.arange(400) % 400  # every point is its own class
+    labels = (
+        np.arange(400) * 2**32
+    )  # every point is its own class, also where integers have 32 bits
     np.testing.assert_allclose(class_separation.margins(points, labels), exact[:, 0], rtol=1e-6)
 
 

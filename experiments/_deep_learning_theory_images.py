@@ -28,6 +28,9 @@ def load(dataset, directory, examples):
     else:
         data = tfds.load(dataset, directory=directory or None).train
     half = examples // 2
+    fewest = min(int(np.sum(data.labels == label)) for label in (0, 1))
+    if fewest < half:
+        raise ValueError(f"examples: got {examples}; {dataset} has {fewest} of a class, want fewer")
     chosen = np.stack([np.flatnonzero(data.labels == label)[:half] for label in (0, 1)], axis=1)
     flat = np.asarray(data.inputs[chosen.ravel()], np.float32).reshape(2 * half, -1)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)

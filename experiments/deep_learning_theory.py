@@ -119,6 +119,9 @@ class Config:
         for name in ("networks", "other_networks", "digit_networks", "trained_networks", "depth"):
             if getattr(self, name) < 2:
                 raise ValueError(f"{name}: got {getattr(self, name)}; want at least 2")
+        for name in ("widths", "other_widths", "half_stable_widths"):
+            if min(getattr(self, name), default=2) < 2:
+                raise ValueError(f"{name}: got {getattr(self, name)}; pairs take a width of 2")
         if self.examples < 4 or self.examples % 2:
             raise ValueError(f"examples: got {self.examples}; want an even number, at least 4")
         if not all(0 < skip < 1 for skip in self.skips):

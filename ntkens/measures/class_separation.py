@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from ntkens.checks import is_concrete
 from ntkens.measures import nearest
-from ntkens.measures.checks import check_at_least_one, check_length
+from ntkens.measures.checks import check_at_least_one
 
 CHUNK = 4096  # pairs measured at a time
 REPLICATES = 200  # of the bootstrap: its standard error is then right to 5%
@@ -121,9 +121,9 @@ def extrapolated(
     """
     rows, labels, counts = _checked(points, labels)
     check_at_least_one("pairs", pairs)
-    total = len(rows) ** 2 - int(np.sum(counts.astype(object) ** 2))
-    if pairs > total // 2:
-        raise ValueError(f"pairs: got {pairs}; there are {total // 2}: take margins(...).min()")
+    total = (len(rows) ** 2 - int(np.sum(counts.astype(object) ** 2))) // 2
+    if pairs > total:
+        raise ValueError(f"pairs: got {pairs}; there are {total}: take margins(...).min()")
     if not 10 <= top <= pairs // 4:
         raise ValueError(f"top: got {top}; want 10 to a quarter of the {pairs} pairs")
     rng = _generator(key)
@@ -134,7 +134,7 @@ def extrapolated(
     lowest = np.sort(np.partition(found, reach - 1)[:reach])
     if lowest[0] == 0:
         return Extrapolated(0.0, 0.0, float("nan"), 0.0)
-    expected = top * (total / 2) / pairs  # pairs in all that are beyond the threshold
+    expected = top * total / pairs  # pairs in all that are beyond the threshold
     log_separation, index = _extrapolate(lowest, top, expected)
     draws = rng.poisson(1.0, (REPLICATES, reach))  # how often a pair is in a resample
     replicates = [_extrapolate(np.repeat(lowest, draw), top, expected)[0] for draw in draws]
@@ -192,7 +192,10 @@ def _checked(points, labels):
     labels = np.asarray(labels)
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"labels: got dtype {labels.dtype}; want integers: the index of a class")
-    check_length("labels", labels, len(rows))
+    if labels.shape != (len(rows),):
+        raise ValueError(
+            f"labels: got shape {labels.shape}, want ({len(rows)},): one for each point"
+        )
     _, labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(counts) < 2:
         raise ValueError("labels: are all of one class; a distance between classes takes two")

@@ -14,6 +14,8 @@ STYLES = {  # colour by method, dashed with infinitely many heads
     "RFMLP kernel": ("tab:gray", "--"),
 }
 
+LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
 
 def plot(rows: list[dict], figure) -> None:
     """A panel for each target, then convergence in heads, then samples against keys."""
@@ -37,8 +39,9 @@ def _curve(axes, rows, target):
     axes.set(xscale="log", yscale="log", xlabel="n, training examples")
     axes.set_ylabel("squared error / variance of target")
     ticks = sizes(rows, study="curves", target=target)
-    axes.set_xticks(ticks[:: 1 + len(ticks) // 8], ticks[:: 1 + len(ticks) // 8])
-    axes.minorticks_off()
+    _ticks(axes.xaxis, ticks[:: 1 + len(ticks) // 8])
+    low, high = axes.get_ylim()
+    _ticks(axes.yaxis, [at for at in LEVELS if low <= at <= high])
     kind, degree = target.split(" p=")
     alike = r"$\langle x_0, x_i\rangle" + (f"^{degree}" if degree != "1" else "") + "$ "
     power = rf"$\langle b, x_i\rangle^{degree}$"
@@ -57,6 +60,7 @@ def _heads(axes, rows):
             )
     axes.plot(heads, means[0] * (heads / heads[0]) ** -0.5 / 2, "k:", label="slope -1/2")
     axes.set(xscale="log", yscale="log", xlabel="M, heads", ylabel="relative distance to M = ∞")
+    _ticks(axes.xaxis, heads.tolist())
     axes.set_title("convergence to the kernel", fontsize=10)
     axes.legend(fontsize=7)
 
@@ -74,7 +78,11 @@ def _growth(axes, rows):
         if lines:
             axes.plot(*zip(*lines, strict=True), color=colour, label=label)
     axes.set(xscale="log", yscale="log", xlabel="N, keys", ylabel=f"n to an error of {LEVEL}")
-    axes.set_xticks(list(found), list(found))
-    axes.minorticks_off()
+    _ticks(axes.xaxis, list(found))
     axes.set_title("samples needed, quadratic average (dots: draws)", fontsize=10)
     axes.legend(fontsize=7)
+
+
+def _ticks(axis, places):
+    axis.set_ticks(places, [f"{place:g}" for place in places])
+    axis.set_ticks([], minor=True)

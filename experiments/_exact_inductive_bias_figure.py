@@ -88,8 +88,9 @@ def _sizes(axes, rows):
         means, errors = np.transpose(nats)
         style = {"marker": "o", "ms": 3, "color": COLOURS[space], "label": NAMES[space]}
         axes.errorbar(list(found), means, errors, **style)
-    axes.set(xscale="log", xlabel="training images", ylabel="information, nats")
-    axes.set_yscale("symlog", linthresh=1)
+    axes.set(xlabel="training images", ylabel="information, nats")
+    axes.set_xticks(sizes(rows))
+    _nats_from_zero(axes)
     axes.set_title(f"target loss {first['targets'][place]:g}", fontsize=10)
     axes.legend(fontsize=8)
 
@@ -100,21 +101,26 @@ def _dimensions(axes, rows):
         means, errors = np.transpose([mean_and_error(nats) for nats in found.values()])
         axes.errorbar(list(found), means, errors, marker="o", ms=4, label=name)
     axes.set(xscale="log", xlabel="dimensions of the inputs", ylabel="information, nats")
-    axes.set_yscale("symlog", linthresh=1)
+    _nats_from_zero(axes)
     axes.set_title("RBF kernel, at a quarter of the targets' variance", fontsize=10)
     axes.legend(fontsize=8)
 
 
 def _networks(axes, rows):
     found = sorted({row["n"] for row in select(rows, kind="networks")})
-    for shift, space in enumerate(NAMES):
+    for shift, space in enumerate(against(rows, found[0])):
         nats = [mean_and_error(against(rows, n)[space]) for n in found]
         means, errors = np.transpose(nats)
         places = np.arange(len(found)) + 0.16 * (shift - 2)
         axes.bar(places, means, 0.15, yerr=errors, color=COLOURS[space], label=NAMES[space])
-    axes.set_yscale("symlog", linthresh=1)
+    _nats_from_zero(axes)
     axes.set_xticks(range(len(found)), [f"n = {n}" for n in found])
-    axes.set_ylim(0, None)
     axes.set_ylabel("information, nats")
     axes.set_title("required for the mean loss of trained networks", fontsize=10)
     axes.legend(fontsize=8, ncols=2)
+
+
+def _nats_from_zero(axes):
+    """Linear up to 1, logarithmic from there, with room for a legend."""
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_ylim(-0.1, 10 * axes.get_ylim()[1])

@@ -1,5 +1,6 @@
 """What the rows of `exact_inductive_bias` say: the verdict on each claim."""
 
+import itertools
 import math
 
 import numpy as np
@@ -61,6 +62,8 @@ def tasks(rows: list[dict], name: str) -> dict[int, np.ndarray]:
 
 def number(mean, error, unit="") -> str:
     """A mean and its error, to two digits of the error."""
+    if max(abs(mean), error) < 1e-6:
+        return f"under 1e-6{unit}"
     if not (math.isfinite(mean) and error > 0):
         return f"{mean:.4g} ± {error:.2g}{unit}"
     digits = 1 - math.floor(math.log10(error))
@@ -232,46 +235,41 @@ def _sizes(rows):
 
 def _dimensions(rows, name, words):
     found = tasks(rows, name)
-    steps = list(zip(found, list(found)[1:], strict=False))
-    signs = [_sign(found[more] - found[less]) for less, more in steps]
-    ours = ", ".join(f"{number(*mean_and_error(found[d]))} (d = {d})" for d in found)
-    n = select(rows, kind="task", task=name)[0]["n"]
-    evidence = f"RBF, n = {n}, at a quarter of the variance of the targets"
-    if -1 in signs:
-        pairs = zip(steps, signs, strict=True)
-        falls = [f"{less} to {more}" for (less, more), sign in pairs if sign < 0]
-        evidence += f"; it falls from {', '.join(falls)} inputs"
-        if name == AVERAGED:
-            evidence += ": so few pixels do not tell the classes apart, and what fits is rough"
-    return Claim(
-        f"tasks of higher dimension require more: {words}",
-        _judged(signs or [0]),
-        "more",
-        f"{ours} nats",
-        evidence,
-    )
+    why = "so few pixels do not tell the classes apart, and what fits them is rough"
+    points = [(d, f"d = {d}", nats) for d, nats in found.items()]
+    return _steps(words, points, why if name == AVERAGED else "")
 
 
 def _tables(rows):
-    """Spearman's correlation of nats with dimensions, over data sets as they are."""
+    """Data sets as they are, and the images at their full size."""
     names = {row["task"] for row in select(rows, kind="task")} - {PLANTED, AVERAGED}
-    found = {name: tasks(rows, name) for name in names}
     images = tasks(rows, AVERAGED)
-    points = [(d, name, nats[d]) for name, nats in found.items() for d in nats]
-    points = sorted([*points, (max(images), "images", images[max(images)])])
-    ranks = np.arange(len(points))
-    correlations = [
-        np.corrcoef(ranks, stats.rankdata([nats[split] for _, _, nats in points]))[0, 1]
-        for split in range(len(points[0][2]))
+    points = [
+        (d, f"{name}, d = {d}", nats) for name in names for d, nats in tasks(rows, name).items()
     ]
+    largest = max(images)
+    points = sorted([*points, (largest, f"images, d = {largest}", images[largest])])
+    return _steps("across data sets", points, "")
+
+
+def _steps(words, points, why):
+    """Judged by the steps from each number of dimensions to the next, paired over splits."""
+    steps = list(itertools.pairwise(points))
+    signs = [_sign(more - less) for (_, _, less), (_, _, more) in steps]
+    falls = [less for (less, *_), sign in zip(points, signs, strict=False) if sign < 0]
+    evidence = (
+        f"RBF, at a quarter of the variance of the targets; more in {signs.count(1)} and less in "
+        f"{signs.count(-1)} of {len(signs)} steps (95%, paired over splits)"
+    )
+    if falls:
+        evidence += f"; less above d = {', '.join(map(str, falls))}{': ' + why if why else ''}"
     return Claim(
-        "tasks of higher dimension require more: across data sets",
-        _judged([_sign(correlations)]),
+        f"tasks of higher dimension require more: {words}",
+        _judged([sign for sign in signs if sign] or [0]),
         "more",
-        ", ".join(f"{name} {number(*mean_and_error(nats))} (d = {d})" for d, name, nats in points)
+        ", ".join(f"{number(*mean_and_error(nats))} ({name})" for _, name, nats in points)
         + " nats",
-        f"Spearman's correlation over splits {number(*mean_and_error(correlations))}; RBF, at a "
-        "quarter of the variance of the targets",
+        evidence,
     )
 
 
@@ -281,7 +279,7 @@ def against(rows: list[dict], n: int) -> dict[str, np.ndarray]:
     nats = {
         space: np.array([row["exact"][0] for row in select(found, kind="against", space=space)])
         for space in NAMES
-        if space != "networks"
+        if select(found, kind="against", space=space)
     }
     return nats | {"networks": np.array([row["fitted"] for row in select(found, kind="networks")])}
 

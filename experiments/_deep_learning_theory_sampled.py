@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments import _rows
 from experiments._deep_learning_theory_activations import ACTIVATIONS, SLOPES, setting
-from ntkens.kernels import finite_width, tangent_fluctuations
+from ntkens.kernels import finite_width, tangent_fluctuations, universality
 from ntkens.models import preactivation_tangents, preactivations
 
 WEIGHT_RATE = 1.0
@@ -107,14 +107,14 @@ def skipped(key, activation, skip, width, depth, networks):
     leading = finite_width.four_point_vertex(
         ACTIVATIONS[activation], kernel, 0.0, weight_variance, widths, skip=skip
     )
-    growth = finite_width.scale_invariant_growth(*SLOPES[activation])
+    growth = universality.vertex_growth(SLOPES[activation], 0.0)
     even = (1 - skip**2) ** 2 * growth + 4 * skip**2 * (1 - skip**2)
     return {
         "vertex": float(value[-1]),
         "vertex error": float(error[-1]),
         "vertex leading": float(leading.four_point[-1]),
         "vertex even": (depth - 1) * even * kernel**2,
-        "vertex plain": (depth - 1) * growth * kernel**2,
+        "vertex plain": float(finite_width.resummed_vertex(growth, kernel, widths)[-1]),
     }
 
 
@@ -134,7 +134,7 @@ def collapsed(key, activation, ratio, width, networks):
     )  # fmt: skip
     last = np.asarray(found.variance, float)[:, -1] / kernel
     value, error = _rows.mean_and_error((last - last.mean()) ** 2)
-    growth = finite_width.scale_invariant_growth(*SLOPES[activation])
+    growth = universality.vertex_growth(SLOPES[activation], 0.0)
     exact = finite_width.resummed_vertex(growth, 1.0, widths)[-1] / width
     return {
         "depth": len(widths),

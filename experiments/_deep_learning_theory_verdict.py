@@ -280,7 +280,7 @@ def _skips(found):
         _judged(verdicts),
         "less than without",
         ", ".join(quoted),
-        f"V of critical residual networks over nu (l - 1) K^2 without a skip, at width "
+        f"V of critical residual networks over its exact value without a skip, at width "
         f"{found[0]['width']}. {'; '.join(beside)}",
     )
 

@@ -100,7 +100,8 @@ def four_point_vertex(
 
     Raises:
         ValueError: a kernel that is not above 0; no widths, or such below 1, or widths that differ
-            under a skip; expectations that are infinite (see `quadrature.expectation`).
+            under a skip; means that are infinite, or of a kink that is not named (see
+            `quadrature.expectation`; under jit the layers are NaN from there on).
     """
     kernel = checked_layers(kernel, widths)
     is_plain = is_concrete(skip) and skip == 0
@@ -131,9 +132,9 @@ def four_point_vertex(
         return now, carry
 
     zero = jnp.zeros_like(kernel)
-    return Vertices(
-        *jax.lax.scan(step, (kernel, zero, zero), width_ratios(widths, kernel.dtype))[1]
-    )
+    ratios = width_ratios(widths, kernel.dtype)
+    found = Vertices(*jax.lax.scan(step, (kernel, zero, zero), ratios)[1])
+    return checked_means(nonlinearity, found)
 
 
 def moments(
@@ -201,20 +202,7 @@ def moments(
     zero = jnp.zeros_like(kernel)
     start = kernel, zero, zero, zero
     kernels, first, second, third = jax.lax.scan(step, start, inverse_widths)[1]
-    return Moments(kernels, kernels + first, second, third)
-
-
-def scale_invariant_growth(above: float, below: float) -> float:
-    """nu of an activation with slopes a+ above 0 and a- below: 5 of ReLU, 2 of a linear network.
-
-    nu = 3 A_4 / A_2^2 - 1, A_k = (a+^k + a-^k) / 2: at criticality V^l = (l - 1) nu K^2.
-
-    Raises:
-        ValueError: both slopes are 0, or one is not finite.
-    """
-    if not (math.isfinite(above) and math.isfinite(below)) or above == below == 0:
-        raise ValueError(f"above, below: got {above}, {below}; want finite slopes, not both 0")
-    return 6 * (above**4 + below**4) / (above**2 + below**2) ** 2 - 1
+    return checked_means(nonlinearity, Moments(kernels, kernels + first, second, third))
 
 
 def resummed_vertex(
@@ -227,7 +215,7 @@ def resummed_vertex(
     factor of mean 1 and variance nu / n_l.
 
     Args:
-        growth: nu.
+        growth: nu, of `universality.vertex_growth`: 5 of ReLU, 2 of a linear network.
         kernel: K, the same in all layers.
         widths: n_1, ..., n_L.
     """
@@ -240,7 +228,13 @@ def cutoff_depth(growth: float, width: int) -> float:
     """The depth at which the resummed V / (n K^2) reaches 1: 1 + log 2 / log(1 + nu / n).
 
     About 0.69 n / nu; to leading order in 1 / n, where V / (n K^2) = nu l / n, it is n / nu.
+
+    Raises:
+        ValueError: a growth that is not above 0; a width below 1.
     """
+    _check_growth(growth)
+    if not width >= 1:
+        raise ValueError(f"width: got {width}; want at least 1")
     return 1 + math.log(2) / math.log1p(growth / width)
 
 
@@ -270,9 +264,8 @@ def aspect_ratios(growth: float, outputs: int) -> AspectRatios:
     Raises:
         ValueError: a growth that is not above 0; fewer than one output.
     """
-    if not 0 < growth < math.inf:
-        raise ValueError(f"growth: got {growth}; want a finite rate above 0")
-    if outputs < 1:
+    _check_growth(growth)
+    if not outputs >= 1:
         raise ValueError(f"outputs: got {outputs}; want at least 1")
     return AspectRatios(1 / growth, 4 / (20 + 3 * outputs) / growth)
 
@@ -290,6 +283,27 @@ def derivative_of_mean(function, kernel: Array, order: int, kinks: Sequence[floa
         return function(z) * hermite
 
     return quadrature.expectation(integrand, kernel, kinks=kinks) / (2 * kernel) ** order
+
+
+def checked_means(nonlinearity: Nonlinearity, layers):
+    """The layers; where they are known to be NaN, the error that says which mean is at fault.
+
+    Compiled loops pass on a NaN: what the activation did in the last good layer is done again.
+    """
+    if is_concrete(layers):
+        is_bad = np.isnan(np.asarray(layers)).any(axis=0)
+        if is_bad.any():
+            kernel = layers.kernel[max(0, int(np.argmax(is_bad)) - 1)]
+            for function in (nonlinearity.apply, nonlinearity.derivative):
+                quadrature.expectation(
+                    lambda z, function=function: function(z) ** 6, kernel, kinks=nonlinearity.kinks
+                )
+    return layers
+
+
+def _check_growth(growth):
+    if not 0 < growth < math.inf:
+        raise ValueError(f"growth: got {growth}; want a finite rate above 0")
 
 
 def width_ratios(widths, dtype) -> Array:

@@ -25,7 +25,12 @@ from jaxtyping import Array, Float
 from ntkens.kernels import Kernel
 from ntkens.kernels.criticality import Nonlinearity
 from ntkens.kernels.dual import Dual
-from ntkens.kernels.finite_width import checked_layers, derivative_of_mean, width_ratios
+from ntkens.kernels.finite_width import (
+    checked_layers,
+    checked_means,
+    derivative_of_mean,
+    width_ratios,
+)
 
 
 class TangentFluctuations(NamedTuple):
@@ -151,8 +156,8 @@ def tangent_fluctuations(
         weight_rate: lambda_W, the same.
 
     Raises:
-        ValueError: a kernel that is not above 0; widths below 1; rates of another length;
-            expectations that are infinite (see `quadrature.expectation`).
+        ValueError: a kernel that is not above 0; widths below 1; rates of another length; means
+            that are infinite, or of a kink that is not named (see `finite_width`).
     """
     kernel = checked_layers(kernel, widths)
     apply, derivative, kinks = nonlinearity
@@ -208,7 +213,7 @@ def tangent_fluctuations(
     # step l -> l + 1 takes r = n_l / n_{l-1} and n_{l-1} of layer l, and the rates of layer l + 1
     later = (width_ratios(widths, kernel.dtype)[:-1], fan_in[:-1], *(rate[1:] for rate in rates))
     _, layers = jax.lax.scan(step, (start, zero), later)
-    return _joined(start, layers)
+    return checked_means(nonlinearity, _joined(start, layers))
 
 
 def scale_invariant_fluctuations(

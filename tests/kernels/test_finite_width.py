@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from ntkens.kernels import criticality, finite_width
+from ntkens.kernels import finite_width, universality
 from ntkens.kernels.criticality import nonlinearity
 
 WIDTHS = (8, 16, 4, 4, 32)
@@ -35,7 +35,7 @@ def test_vertices_of_scale_invariant_networks():
     found = all_of(slopes, skips, jnp.full(4, 9))
     np.testing.assert_allclose(found.kernel, 2.0, rtol=1e-11)
     for row, below in enumerate((0.0, 0.5, 1.0)):
-        growth = finite_width.scale_invariant_growth(1.0, below)
+        growth = universality.vertex_growth((1.0, below), 0.0)
         np.testing.assert_allclose(found.four_point[row], 4 * growth * np.arange(4), rtol=1e-11)
     np.testing.assert_allclose(found.four_point[4], 8 * (1 - skip**4) * np.arange(4), rtol=1e-11)
     assert np.all(np.abs(found.three_point[:3]) == 0)
@@ -59,18 +59,13 @@ def test_moments_resum_scale_invariant_networks():
     )(jnp.array([0.0, 0.5, 1.0]))
     below = np.array([WIDTHS[0], *WIDTHS[:-1]])
     for row, slope in enumerate((0.0, 0.5, 1.0)):
-        growth = finite_width.scale_invariant_growth(1.0, slope)
+        growth = universality.vertex_growth((1.0, slope), 0.0)
         exact = finite_width.resummed_vertex(growth, 3.0, WIDTHS)
         np.testing.assert_allclose(below * found.variance[row], exact, rtol=1e-10, atol=1e-10)
     np.testing.assert_allclose(found.mean, 3.0, rtol=1e-10)
     # third cumulant of 2 relu(z)^2 at K = 3 from E[z^6] = 405, and over n^2
     third = 8 * (405 / 2 - 3 * 27 / 2 * 1.5 + 2 * 1.5**3)
     np.testing.assert_allclose(found.third[0, 1], third / 8**2, rtol=1e-10)
-
-
-def test_the_growth_of_slopes():
-    assert finite_width.scale_invariant_growth(1.0, 0.0) == 5
-    assert finite_width.scale_invariant_growth(-2.0, 2.0) == 2  # |z| has the squares of z
 
 
 def test_one_width_is_the_formula_of_the_specification():
@@ -194,13 +189,13 @@ def test_bad_arguments_are_refused():
         finite_width.four_point_vertex(sine, 1.0, 0.0, 1.0, ())
     with pytest.raises(ValueError, match=r"widths: got .*skipped to"):
         finite_width.four_point_vertex(sine, 1.0, 0.0, 1.0, (4, 5), skip=0.5)
-    with pytest.raises(ValueError, match="above, below"):
-        finite_width.scale_invariant_growth(0.0, 0.0)
     with pytest.raises(ValueError, match="growth: got 0"):
         finite_width.aspect_ratios(0.0, 1)
     with pytest.raises(ValueError, match="outputs: got 0"):
         finite_width.aspect_ratios(1.0, 0)
-    infinite = finite_width.four_point_vertex(
-        criticality.nonlinearity(lambda z: jnp.exp(z**2)), 1.0, 0.0, 1.0, (4, 4)
-    )
-    assert np.isnan(infinite.four_point[1])  # in a compiled loop; as criticality.flow
+    for activation, message in (
+        (lambda z: jnp.exp(z**2), r"function: E\[F\(z\)\] is infinite"),
+        (lambda z: jax.nn.relu(z - 0.7), "kinks: got"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            finite_width.four_point_vertex(nonlinearity(activation), 1.0, 0.0, 1.0, (4, 4))

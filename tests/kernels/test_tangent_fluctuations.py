@@ -9,7 +9,6 @@ import pytest
 
 from ntkens.kernels import dual, fully_connected, tangent_fluctuations
 from ntkens.kernels.criticality import nonlinearity
-from ntkens.models import preactivation_tangents, preactivations
 
 
 @pytest.mark.slow
@@ -50,6 +49,7 @@ def test_equal_layers_at_rates_that_fall_with_depth():
     assert shares[0] < 0.06 * shares[-1]
 
 
+RATES = jnp.array([[0.3, 0.1, 0.4, 0.2], [0.7, 0.9, 0.2, 1.1]])  # of biases and of weights
 SLOPES = jnp.array([[1.0, 0.0], [1.0, 1.0], [0.5, -2.0]])  # ReLU, linear, and a bent one
 
 
@@ -58,7 +58,7 @@ SLOPES = jnp.array([[1.0, 0.0], [1.0, 1.0], [0.5, -2.0]])  # ReLU, linear, and a
 def exact(slopes, widths):
     weight = 2 / jnp.sum(slopes**2)
     return tangent_fluctuations.scale_invariant_fluctuations(
-        slopes[0], slopes[1], 1.5, weight, widths, bias_rate=0.3, weight_rate=0.7
+        slopes[0], slopes[1], 1.5, weight, widths, bias_rate=RATES[0], weight_rate=RATES[1]
     )
 
 
@@ -66,7 +66,13 @@ def leading(slopes, widths):
     above, below = slopes
     activation = nonlinearity(lambda z: jnp.where(z > 0, above, below) * z)
     return tangent_fluctuations.tangent_fluctuations(
-        activation, 1.5, 0.0, 2 / jnp.sum(slopes**2), widths, bias_rate=0.3, weight_rate=0.7
+        activation,
+        1.5,
+        0.0,
+        2 / jnp.sum(slopes**2),
+        widths,
+        bias_rate=RATES[0],
+        weight_rate=RATES[1],
     )
 
 
@@ -98,45 +104,6 @@ def test_a_linear_chain_of_width_one():
     np.testing.assert_allclose(
         found.mixed + 2 * found.mixed_exchange, mixed, rtol=1e-13, atol=1e-12
     )
-
-
-@pytest.mark.slow
-def test_leading_order_against_sampled_networks():
-    """GELU off criticality, with biases and unequal widths: all that can be seen of one output."""
-    activation = functools.partial(jax.nn.gelu, approximate=False)
-    widths, networks = (300, 200, 400, 1), 40_000
-    rates = {"bias_rate": jnp.array([0.1, 0.2, 0.3, 0.4]), "weight_rate": 0.8}
-    theory = jax.jit(
-        lambda: tangent_fluctuations.tangent_fluctuations(
-            nonlinearity(activation), 1.3, 0.2, 1.6, widths, **rates
-        )
-    )()
-    found = preactivation_tangents.sample(
-        jax.random.key(0), activation, jnp.float32(1.3), 0.2, 1.6, widths, networks, **rates
-    )
-    fan_in = np.array([1, *widths[:-1]])
-    pairs = {
-        "mean": (
-            preactivations.mean(found.tangent),
-            theory.tangent + theory.shift,
-        ),
-        "A + 2B": (
-            preactivations.covariance(found.tangent, found.tangent),
-            (theory.diagonal + 2 * theory.exchange) / fan_in,
-        ),
-        "D": (
-            preactivations.covariance(found.variance, found.tangent),
-            theory.mixed / fan_in,
-        ),
-        "D + 2F": (
-            preactivations.covariance(found.output**2, found.tangent),
-            (theory.mixed + 2 * theory.mixed_exchange) / fan_in,
-        ),
-    }
-    for name, (estimate, expected) in pairs.items():
-        allowed = 5 * np.asarray(estimate.error) + 0.05 * np.abs(expected) * (name != "mean")
-        assert np.all(np.abs(estimate.value - expected)[1:] < allowed[1:]), name
-    assert np.all(np.asarray(pairs["D"][1])[1:] > 10 * np.asarray(pairs["D"][0].error)[1:])
 
 
 def test_bad_arguments_are_refused():

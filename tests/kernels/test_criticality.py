@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from ntkens.kernels import criticality, dual, phase_diagram, quadrature
 
@@ -66,6 +67,7 @@ def test_susceptibilities_are_the_closed_forms():
     np.testing.assert_allclose(actual.perpendicular, expected[1], rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_parallel_is_the_derivative_of_the_step_and_the_formula():
     kernels = jnp.array([0.05, 0.5, 1.0, 4.0, 10.0, 100.0])
 
@@ -115,6 +117,7 @@ def test_scale_invariant_activations_fix_every_kernel():
         np.testing.assert_allclose(point.coefficients.growth, growth, rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_gelu_is_critical_where_the_closed_form_is():
     point = criticality.critical_point(gelu)
     assert point.universality == "half_stable"
@@ -132,7 +135,9 @@ def test_gelu_is_critical_where_the_closed_form_is():
 
 @pytest.mark.slow
 def test_swish_is_critical_where_mpmath_finds_it():
-    point = criticality.critical_point(criticality.nonlinearity(jax.nn.silu))
+    """Of a residual layer, whose point is the plain one times 1 - skip^2."""
+    skip = 0.6
+    point = criticality.critical_point(criticality.nonlinearity(jax.nn.silu), skip=skip)
     with mpmath.workdps(18):
 
         def mean(function, kernel):
@@ -155,8 +160,17 @@ def test_swish_is_critical_where_mpmath_finds_it():
         weight = 1 / mean(lambda z: slope(z) ** 2, kernel)
         bias = kernel - weight * mean(lambda z: swish(z) ** 2, kernel)
         expected = [float(each) for each in (bias, weight, kernel)]
-    np.testing.assert_allclose(point[:3], expected, rtol=0, atol=1e-10)
-    np.testing.assert_allclose(point[:2], (0.5551432, 1.98800473), rtol=0, atol=6e-8)
+    plain = np.array(point[:3]) / [1 - skip**2, 1 - skip**2, 1]
+    np.testing.assert_allclose(plain, expected, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(plain[:2], (0.5551432, 1.98800473), rtol=0, atol=6e-8)
+    # n Cov(z_i'^2, z_j'^2) of independent z: 2 skip^2 C_W Cov(z^2, sigma^2) + C_W^2 Var(sigma^2)
+    x, weights = np.polynomial.legendre.leggauss(400)
+    z, weights = 12 * x * math.sqrt(point.kernel), 12 * weights * norm.pdf(12 * x)
+    power = (z / (1 + np.exp(-z))) ** 2
+    mixed = weights @ (z**2 * power) - point.kernel * (weights @ power)
+    variance = weights @ power**2 - (weights @ power) ** 2
+    vertex = 2 * skip**2 * point.weight_variance * mixed + point.weight_variance**2 * variance
+    np.testing.assert_allclose(point.coefficients.growth, vertex / point.kernel**2, rtol=1e-10)
 
 
 @pytest.mark.slow
@@ -225,7 +239,6 @@ def test_depth_brings_out_the_coefficients():
         (jnp.cos, (), "none", "chi_parallel < chi_perpendicular"),
         (jnp.sinh, (), "zero", "K = 0 repels, and chi_parallel > chi_perpendicular"),
         (lambda z: jnp.clip(z, -1, 1), (-1, 1), "zero", "neither attracts nor repels"),
-        (lambda z: z + 1, (), "none", "at every K, but a fixed point there wants C_b = -1 < 0"),
     ],
 )
 def test_what_has_no_critical_point_says_why(apply, kinks, universality, reason):
@@ -244,40 +257,30 @@ def test_rough_and_bad_activations_are_named():
     root = lambda z: jnp.sign(z) * jnp.sqrt(jnp.abs(z))  # noqa: E731
     assert "grows without bound at 0" in point(root).reason
     assert "sigma is zero" in point(jnp.zeros_like).reason
-    assert "sigma' vanishes" in point(jnp.ones_like).reason
-    with pytest.raises(ValueError, match="kinks: got"):
-        point(lambda z: jax.nn.relu(z - 1) + 0.1 * z)
-    with pytest.raises(ValueError, match="infinite"):
-        point(lambda z: jnp.exp(z**2))
     with pytest.raises(ValueError, match="skip: got 1"):
         criticality.critical_point(relu, skip=1.0)
     with pytest.raises(ValueError, match="kernel: got -1"):
         criticality.kernel_step(relu, -1.0, 0.0, 2.0)
 
 
-@pytest.mark.slow
 def test_a_residual_layer_is_critical_at_the_scaled_point():
-    skip = 0.8
-    plain, point = (criticality.critical_point(gelu, skip=each) for each in (0.0, skip))
-    kernel = criticality.kernel_step(
-        gelu, point.kernel, point.bias_variance, point.weight_variance, skip=skip
-    )
-    np.testing.assert_allclose(kernel, plain.kernel, rtol=1e-13)
-    chi = criticality.susceptibilities(gelu, point.kernel, point.weight_variance, skip=skip)
-    np.testing.assert_allclose(chi, 1, rtol=1e-12)
-    # n Cov(z_i'^2, z_j'^2) of independent z: 2 skip^2 C_W Cov(z^2, sigma^2) + C_W^2 Var(sigma^2)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(150)  # converges to 1e-13 for GELU
-    weights, z = weights / weights.sum(), math.sqrt(point.kernel) * nodes
-    power = np.asarray(gelu_(jnp.asarray(z))) ** 2
-    mixed = weights @ (z**2 * power) - point.kernel * (weights @ power)
-    variance = weights @ power**2 - (weights @ power) ** 2
-    vertex = 2 * skip**2 * point.weight_variance * mixed + point.weight_variance**2 * variance
-    np.testing.assert_allclose(point.coefficients.growth, vertex / point.kernel**2, rtol=1e-9)
+    skip, kernels = 0.8, np.array([0.2, 0.5, 1.0, 3.0, 20.0, 100.0])
+    point = criticality.critical_point(relu, skip=skip)
+    step = criticality.kernel_step(relu, kernels, 0.0, point.weight_variance, skip=skip)
+    np.testing.assert_allclose(step, kernels, rtol=1e-14)
+    # n Cov(z_i'^2, z_j'^2) / K^2 of independent z: Cov(z^2, relu^2) = 1, Var(relu^2) = 5/4
+    weight = point.weight_variance
+    growth = 2 * skip**2 * weight * 1 + weight**2 * 5 / 4
+    np.testing.assert_allclose(point.coefficients.growth, growth, rtol=1e-14)
+    point = criticality.critical_point(tanh, skip=skip)
+    np.testing.assert_allclose(point.weight_variance, 1 - skip**2, rtol=1e-14)
+    np.testing.assert_allclose(point.coefficients.drift, -2 * (1 - skip**2), rtol=1e-13)
 
 
 # the phase diagram
 
 
+@pytest.mark.slow
 def test_phases_of_relu_are_known():
     weights = jnp.array([0.0, 1.0, 2.0, 2.5])
     diagram = phase_diagram.phase_diagram(relu, jnp.array([0.0, 0.5]), weights)

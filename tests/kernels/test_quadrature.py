@@ -89,9 +89,6 @@ def test_derivatives_in_the_variance_hold_at_kinks_jumps_and_zero():
     # at zero the slope is taken at K = 2e-12, with rounding eps / sqrt(K)
     np.testing.assert_allclose(slopes(variances)[0], expected[0], rtol=1e-9)
     np.testing.assert_allclose(slopes(variances)[1:], expected[1:], rtol=1e-12)
-    value, slope = quadrature.expectation_and_slope(function, variances, kinks=(1, -2))
-    np.testing.assert_allclose(slope[1:], expected[1:], rtol=1e-12)
-    np.testing.assert_allclose(value[0], 2.0, rtol=1e-15)
 
 
 def test_zero_variance_is_the_limit_from_both_sides():
@@ -148,39 +145,32 @@ def test_the_dtype_is_that_of_the_variance():
 
 def arguments():
     """Pairs at many variances and cosines: opposed, orthogonal, near duplicates, and the same."""
-    root1 = np.sqrt([1.0, 0.3, 100.0])[:, None, None]
-    root2 = np.sqrt([1.0, 0.02, 9.0])[None, :, None]
+    root1 = np.sqrt([0.3, 100.0])[:, None, None]
+    root2 = np.sqrt([0.02, 9.0])[None, :, None]
     versine = np.array([1.0, 0.7, 0.3, 0.01, 1e-6, 1e-12, 0.0])
     sign = np.array([1, -1, 1, -1, 1, 1, 1])
-    scale = np.broadcast_to(root1 * root2, (3, 3, 7))
+    scale = np.broadcast_to(root1 * root2, (2, 2, 7))
     pairs = (root1**2 + 0 * scale, root2**2 + 0 * scale, sign * scale * (1 - versine))
     return tuple(map(jnp.asarray, (*pairs, scale * versine)))
 
 
-def check_dual(activation, exact, moment, relative=()):
-    variance1, variance2, covariance, gap = arguments()
-    actual = jax.jit(getattr(quadrature.dual(activation), moment))(*arguments())
-    expected = getattr(exact, moment)(variance1, variance2, covariance, gap)
-    bound = exact.derivative if moment == "derivative" else exact.covariance
-    power1, power2 = (bound(q, q, q, jnp.zeros_like(q)) for q in (variance1, variance2))
-    # 1e5 terms; of the bound of Cauchy and Schwarz, for E[phi phi] itself may vanish
-    assert jnp.max(jnp.abs(actual - expected) / jnp.sqrt(power1 * power2)) < 2e-13
-    for index, tolerance in relative:
-        np.testing.assert_allclose(actual[..., index], expected[..., index], rtol=tolerance)
-
-
 @pytest.mark.slow
-def test_dual_of_relu_keeps_the_digits_of_near_duplicates():
-    # phi(u) - phi(v) is rounded to eps, and its size is sqrt(versine)
-    relative = [(4, 1e-12), (5, 1e-9)]
-    check_dual(jax.nn.relu, dual.relu(), "gap", relative)
-
-
-@pytest.mark.slow
-def test_duals_are_the_closed_forms():
-    check_dual(gelu, dual.gelu(), "covariance")
-    check_dual(jax.scipy.special.erf, dual.erf(), "gap")
-    check_dual(jax.nn.relu, dual.relu(), "derivative")
+def test_dual_of_relu_is_the_closed_form_for_near_duplicates_too():
+    names = ("covariance", "derivative", "gap")
+    exact, moments = dual.relu(), quadrature.dual(jax.nn.relu)
+    actual = jax.jit(lambda *pairs: [getattr(moments, name)(*pairs) for name in names])(
+        *arguments()
+    )
+    variance1, variance2, *_ = arguments()
+    scale = jnp.sqrt(variance1 * variance2) / 2
+    for name, each, bound in zip(names, actual, (scale, 0.5, scale), strict=True):
+        expected = getattr(exact, name)(*arguments())
+        # 1e5 terms; of the bound of Cauchy and Schwarz, for E[phi phi] itself may vanish
+        assert jnp.max(jnp.abs(each - expected) / bound) < 1e-14
+    for index, tolerance in ((4, 1e-12), (5, 1e-9)):  # eps / sqrt(versine) of phi(u) - phi(v)
+        np.testing.assert_allclose(
+            actual[2][..., index], exact.gap(*arguments())[..., index], rtol=tolerance
+        )
 
 
 @pytest.mark.slow
@@ -222,8 +212,8 @@ def test_dual_with_kinks_away_from_zero():
 
 @pytest.mark.slow
 def test_a_network_of_any_activation_is_that_of_its_closed_form():
-    x = jax.random.normal(jax.random.key(0), (4, 5))
-    x = jnp.concatenate([x, x[:1] * (1 + 1e-7), -x[:1], 0 * x[:1]])
+    x = jax.random.normal(jax.random.key(0), (2, 5))
+    x = jnp.concatenate([x, x[:1] * (1 + 1e-7) + 1e-7, 0 * x[:1]])
     actual = fully_connected.kernel_fn(quadrature.dual(gelu), 2, 1.4, 0.1)(x)
     expected = fully_connected.kernel_fn(dual.gelu(), 2, 1.4, 0.1)(x)
     np.testing.assert_allclose(actual.nngp, expected.nngp, rtol=1e-13)

@@ -2,15 +2,15 @@
 
     f_r(x) = K_xX (K + r)^-1 y
 
-One Cholesky factorisation a ridge, n^3 / 3 each: for the handful of ridges on a grid that is less
-work than one eigen-decomposition, and much less on an accelerator. (`gradient_flow.fit` has the
-eigen-decomposition, and is the better of the two from some thirty ridges on.)
+One Cholesky factorisation a ridge, one after another: on a CPU an eigen-decomposition, which would
+serve them all, takes as long as 17 (n = 400) to 30 of them (n = 1600, measured), and a grid has
+fewer. For more, `gradient_flow.fit` has the eigen-decomposition.
 
     choice = ridge.hold_out(kernel, targets, ridges, validation=len(targets) // 4)
     means = ridge.path(kernel, cross, targets, ridges)[choice.index]
 
-All of it works under jit and vmap. One ridge may be the best for one output and not for another:
-each column of the targets has its own.
+All of it works under jit and vmap, and compiles itself. One ridge may be the best for one output
+and not for another: each column of the targets has its own.
 """
 
 from typing import NamedTuple
@@ -61,18 +61,9 @@ def path(
     kernel, targets, _ = checked_training_set("kernel", kernel, targets, 0.0)
     cross = checked_cross("cross", cross, targets)
     ridges = _checked_ridges(ridges, kernel.dtype)
-    least = 10 * jnp.finfo(kernel.dtype).eps * jnp.max(jnp.diag(kernel))
     columns = targets.reshape(len(targets), -1)
-
-    def predict(ridge):
-        ridged = (kernel + kernel.T) / 2 + ridge * jnp.eye(len(kernel), dtype=kernel.dtype)
-        factor = jnp.linalg.cholesky(ridged, symmetrize_input=False)
-        pivot = jnp.min(jnp.diag(factor)) ** 2
-        weights = cho_solve((factor, True), columns)
-        found = jnp.matmul(cross, weights, precision="highest")
-        return jnp.where(pivot > least, found, jnp.nan)  # what barely succeeds is rounding
-
-    return jax.lax.map(predict, ridges).reshape(-1, len(cross), *targets.shape[1:])
+    found = _predictions((kernel + kernel.T) / 2, cross, columns, ridges)
+    return found.reshape(-1, len(cross), *targets.shape[1:])
 
 
 def hold_out(
@@ -100,6 +91,20 @@ def hold_out(
     found = path(kernel[:first, :first], kernel[first:, :first], targets[:first], ridges)
     errors = jnp.mean((found - targets[first:][None]) ** 2, axis=1)
     return Choice(jnp.argmin(jnp.where(jnp.isnan(errors), jnp.inf, errors), axis=0), errors)
+
+
+@jax.jit
+def _predictions(kernel, cross, columns, ridges):
+    least = 10 * jnp.finfo(kernel.dtype).eps * jnp.max(jnp.diag(kernel))
+
+    def predict(ridge):
+        ridged = kernel + ridge * jnp.eye(len(kernel), dtype=kernel.dtype)
+        factor = jnp.linalg.cholesky(ridged, symmetrize_input=False)
+        pivot = jnp.min(jnp.diag(factor)) ** 2
+        found = jnp.matmul(cross, cho_solve((factor, True), columns), precision="highest")
+        return jnp.where(pivot > least, found, jnp.nan)  # what barely succeeds is rounding
+
+    return jax.lax.map(predict, ridges)
 
 
 def _checked_ridges(ridges, dtype):

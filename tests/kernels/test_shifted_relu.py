@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from scipy import integrate
 from scipy.stats import multivariate_normal, norm
 
 from ntkens.kernels import shifted_relu
+
+covariance = jax.jit(shifted_relu.covariance)
 
 
 def exact(mean1, mean2, cosine):
@@ -59,36 +60,38 @@ def test_the_stated_error(monkeypatch):
     truth = np.array([exact(*each) for each in zip(mean1, mean2, cosine, strict=True)])
     assert np.min(cosine) < -0.5
     assert 0 < 1 - np.max(cosine) < 1e-9
-    got = shifted_relu.covariance(*map(jnp.asarray, (mean1, mean2, cosine)))
+    got = covariance(mean1, mean2, cosine)
     np.testing.assert_allclose(got, truth, atol=1e-10, rtol=0)
-    single = shifted_relu.covariance(
-        *(jnp.asarray(each, jnp.float32) for each in (mean1, mean2, cosine))
-    )
+    single = covariance(*(np.float32(each) for each in (mean1, mean2, cosine)))
     assert single.dtype == jnp.float32
     np.testing.assert_allclose(single, truth, atol=1e-6, rtol=0)  # 2e-7, and float32's rounding
     monkeypatch.setitem(shifted_relu.NODES, 8, 8)
-    coarse = shifted_relu.covariance(*map(jnp.asarray, (mean1, mean2, cosine)))
+    coarse = jax.jit(lambda *each: shifted_relu.covariance(*each))(mean1, mean2, cosine)
     assert 1e-10 < np.max(np.abs(coarse - truth)) < 2e-7
 
 
 def test_equal_opposite_and_independent():
     """E[relu(u)^2], E[relu(u) relu(-u)] = 0 where means are opposite, and a product."""
-    mean = jnp.linspace(-2, 2, 9)
-    square = (1 + mean**2) * norm.cdf(mean) + mean * norm.pdf(mean)
-    one = jnp.ones(9)
-    np.testing.assert_allclose(shifted_relu.covariance(mean, mean, one), square, atol=1e-12)
-    np.testing.assert_allclose(shifted_relu.covariance(mean, -mean, -one), 0, atol=1e-12)
-    first = mean * norm.cdf(mean) + norm.pdf(mean)
-    np.testing.assert_allclose(
-        shifted_relu.covariance(mean, mean[::-1], 0 * one), first * first[::-1], atol=1e-15
+    mean = np.linspace(-2, 2, 9)
+    one = np.ones(9)
+    got = covariance(
+        np.stack([mean] * 3), np.stack([mean, -mean, mean[::-1]]), np.stack([one, -one, 0 * one])
     )
+    square = (1 + mean**2) * norm.cdf(mean) + mean * norm.pdf(mean)
+    first = mean * norm.cdf(mean) + norm.pdf(mean)
+    expected = np.stack([square, 0 * one, first * first[::-1]])
+    np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
 def test_the_derivative_is_the_probability_of_the_quadrant():
     """Price's theorem; at a correlation of 1 it is that of a half-line."""
-    slope = jax.grad(shifted_relu.covariance, 2)
-    for mean1, mean2, cosine in ((0.3, -0.5, 0.4), (0.3, 0.4, -0.7), (1.0, 0.9, 0.95)):
-        covariance = [[1, cosine], [cosine, 1]]
-        quadrant = multivariate_normal([0, 0], covariance).cdf([mean1, mean2])
-        assert slope(mean1, mean2, cosine) == pytest.approx(quadrant, abs=1e-7)
-    assert slope(0.5, 0.5, 1.0) == pytest.approx(norm.cdf(0.5), abs=1e-7)
+    points = np.array([(0.3, -0.5, 0.4), (0.3, 0.4, -0.7), (1.0, 0.9, 0.95), (0.5, 0.5, 1.0)])
+    slopes = jax.jit(
+        jax.grad(lambda cosine, *means: jnp.sum(shifted_relu.covariance(*means, cosine)))
+    )
+    expected = [
+        multivariate_normal([0, 0], np.array([[1, cosine], [cosine, 1]])).cdf(means)
+        for *means, cosine in points[:3]
+    ]
+    found = slopes(points[:, 2], points[:, 0], points[:, 1])
+    np.testing.assert_allclose(found, [*expected, norm.cdf(0.5)], atol=1e-7)

@@ -23,9 +23,9 @@ BATCH = 500
 
 
 @functools.cache
-def _encoder(samples, width, rank, strength, epochs):
+def _encoder(samples, width, rank, strength, steps):
     model = mlp.mlp([], rank, parametrisation="standard")
-    steps = epochs * fit.steps_per_epoch(samples, BATCH)
+    epochs = -(-steps // fit.steps_per_epoch(samples, BATCH))
     optimiser = optax.adam(optax.cosine_decay_schedule(0.02, steps))
 
     def loss(params, pairs, labels):
@@ -51,7 +51,7 @@ def measured(config, samples: int):
     """What the encoder of so many pairs loses, and least squares on its features."""
     width, rank = config.contrastive_width, config.factors
     task = factors.paper_task(config, width)
-    learner = _encoder(samples, width, rank, config.strength, config.contrastive_epochs)
+    learner = _encoder(samples, width, rank, config.strength, config.contrastive_steps)
     learnt = factors.repeat(config, 7, learner, jnp.zeros(config.repeats), task)
     labels = config.contrastive_labels
     own, found = factors.excesses(config, task, learnt, labels)

@@ -1,6 +1,7 @@
 """The figure of `unsupervised_pretraining`: a panel for each of its parts."""
 
 import numpy as np
+from matplotlib.ticker import NullLocator
 
 from experiments._rows import mean_and_error, select
 from experiments._unsupervised_pretraining_rows import (
@@ -28,6 +29,12 @@ def _points(axes, x, values, colour, label, style="o-"):
     axes.errorbar(x, means, errors, fmt=style, ms=4, lw=1, color=colour, label=label)
 
 
+def _ticks(axes, values):
+    """Only where something was measured."""
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
 def _regression(axes, rows):
     """Points are measured, lines are the closed forms."""
     counts = [row["samples"] for row in representations(rows)]
@@ -40,6 +47,7 @@ def _regression(axes, rows):
         _points(axes, labels, [row["excess"] for row in found], colour, name, "o")
         axes.plot(labels, [np.mean(row["expected"]) for row in found], color=colour, lw=1)
     axes.set(xscale="log", yscale="log", xlabel="labels n", ylabel="excess risk")
+    _ticks(axes, [row["labels"] for row in regressions(rows, "oracle")])
     axes.set_title("factor model: points measured, lines exact", fontsize=10)
 
 
@@ -70,6 +78,7 @@ def _weak(axes, rows):
     axes.plot(sizes, [row["tilted"] for row in found], color="tab:orange", lw=1, label="large d, m")
     axes.plot(sizes, [row["explained"] for row in found], "k:", lw=1, label="predicting 0")
     axes.set(xscale="log", yscale="log", xlabel="norm of the needed factor's column of B")
+    _ticks(axes, sizes)
     axes.set_ylabel("excess risk")
     axes.set_title(
         f"a weak factor, m = {found[0]['samples']}, n = {found[0]['labels']}", fontsize=10
@@ -94,9 +103,7 @@ def _mixture(choose):
             colour = ("tab:blue", "tab:cyan", *COLOURS)[place]
             _points(axes, labels, [row["least_squares"] for row in here], colour, name)
         axes.set(xscale="log", yscale="log", xlabel="labels n", ylabel="excess squared risk")
-        ticks = [row["labels"] for row in mixtures(rows, separation, "oracle")]
-        axes.set_xticks(ticks, map(str, ticks))
-        axes.minorticks_off()
+        _ticks(axes, [row["labels"] for row in mixtures(rows, separation, "oracle")])
         axes.set_title(f"mixture, separation {separation:g}", fontsize=10)
 
     return panel
@@ -113,4 +120,5 @@ def _images(axes, rows):
             errors = [1 - value for value in values.values()]
             _points(axes, list(values), errors, colour, label, style)
     axes.set(xscale="log", yscale="log", xlabel="labels n", ylabel="error on test images")
+    _ticks(axes, sorted({row["labels"] for row in found}))
     axes.set_title("images", fontsize=10)

@@ -33,6 +33,14 @@ def load(key, source: str, directory: str) -> Dataset:
     return tfds.load(source, directory=directory or None)
 
 
+def measured(config, source: str, split: int):
+    """The rows of one split: of the digits themselves, or of which images are labelled."""
+    of_data, of_methods = jax.random.split(
+        jax.random.fold_in(jax.random.key(config.seed), 100 + split)
+    )
+    return accuracies(config, of_methods, load(of_data, source, config.data_directory))
+
+
 def accuracies(config, key, data: Dataset):
     """The accuracy of each method on the test images, at each number of labels."""
     of_order, of_mixture, of_encoder = jax.random.split(key, 3)

@@ -7,6 +7,7 @@ from experiments._rows import mean_and_error, power_law, select
 from experiments._unsupervised_pretraining_rows import (
     accuracies,
     agreement,
+    from_exact,
     mean_of,
     mixtures,
     number,
@@ -110,10 +111,7 @@ def _deaths(rows, separation):
 
 def _contrastive(rows):
     found = sorted(select(rows, kind="contrastive"), key=lambda row: row["samples"])
-    pairs = [
-        (np.subtract(row["excess"], row["expected"]), np.mean(row["expected"])) for row in found
-    ]
-    outcome, worst, _ = agreement(pairs)
+    outcome, worst, _ = agreement(from_exact(found))
     means, errors = zip(*(mean_and_error(row["representation"]) for row in found), strict=True)
     samples = [row["samples"] for row in found]
     slope, error = power_law(samples, means, errors)
@@ -156,12 +154,12 @@ def _images(rows, source, method):
     elif signs[0] < 0:
         outcome = "departs" if max(signs) > 0 else "not reproduced"
     names = {
-        "factors": "the factor model's features",
-        "mixture": "a mixture's components",
+        "factors": "the factor model",
+        "mixture": "a mixture",
         "contrastive": "a contrastive encoder",
     }
     return Claim(
-        f"{source}: {names[method]} need fewer labels than pixels",
+        f"{source}: {names[method]} wants fewer labels than pixels do",
         outcome,
         "",
         gains[0],

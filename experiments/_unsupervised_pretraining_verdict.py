@@ -46,10 +46,7 @@ def _course(found):
 
 
 def _exact(statement, theirs, found, formula):
-    pairs = [
-        (np.subtract(row["excess"], row["expected"]), np.mean(row["expected"])) for row in found
-    ]
-    outcome, worst, _ = agreement(pairs)
+    outcome, worst, _ = agreement(from_exact(found))
     return Claim(
         statement,
         outcome,

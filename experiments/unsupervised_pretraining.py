@@ -25,6 +25,7 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
+import threadpoolctl
 
 from experiments import _unsupervised_pretraining_contrastive as contrastive
 from experiments import _unsupervised_pretraining_factors as factors
@@ -74,12 +75,12 @@ class Config:
     """Unlabelled inputs of the mixture."""
     contrastive_width: int = 20
     """Inputs of the factor model of which contrastive pairs are made."""
-    contrastive_samples: tuple[int, ...] = (500, 2000, 8000)
+    contrastive_samples: tuple[int, ...] = (1000, 4000, 16_000)
     """Pairs."""
     contrastive_labels: int = 60
     """Labelled examples after them."""
-    contrastive_epochs: int = 20
-    """Of Adam through the pairs."""
+    contrastive_steps: int = 400
+    """Of Adam, 500 pairs each; at least one epoch."""
     strength: float = 2.0
     """Of the features in a pair's logit, in units of the factors' posterior mean."""
     images: tuple[str, ...] = ("digits",)
@@ -141,8 +142,8 @@ LAPTOP = Config(
     separations=(8.0, 4.0, 2.0),
     mixture_labels=(50, 100, 200, 400),
     mixture_samples=(100, 1000, 5000),
-    contrastive_samples=(500, 1000, 2000, 4000, 8000, 16_000),
-    contrastive_epochs=40,
+    contrastive_samples=(1000, 2000, 4000, 8000, 16_000),
+    contrastive_steps=1500,
     splits=30,
     image_epochs=40,
 )
@@ -174,7 +175,7 @@ TINY = Config(
     contrastive_width=8,
     contrastive_samples=(100,),
     contrastive_labels=40,
-    contrastive_epochs=2,
+    contrastive_steps=2,
     image_labels=(20,),
     splits=2,
     image_factors=3,
@@ -216,7 +217,7 @@ def plan(config: Config) -> list[run.Cell]:
                 cost = 1 + config.repeats * (0.01 + 2e-5 * samples)
                 add("mixture", cost, separation=separation, method=method, samples=samples)
     for samples in config.contrastive_samples:
-        cost = 2 + 1e-7 * config.repeats * config.contrastive_epochs * samples
+        cost = 2 + 5e-5 * config.repeats * config.contrastive_steps
         add("contrastive", cost, samples=samples)
     for source in config.images:
         for split in range(config.splits):
@@ -227,27 +228,29 @@ def plan(config: Config) -> list[run.Cell]:
 
 def measure(config: Config, cell: run.Cell) -> Iterator[dict]:
     """The rows of one cell; each repeats what names the cell."""
-    named = dict(cell.parameters)
-    rest = {name: value for name, value in named.items() if name != "kind"}
-    match named["kind"]:
+    # The matrices are small, and threads would wait for each other.
+    with threadpoolctl.threadpool_limits(1):
+        for row in _rows(config, **cell.parameters):
+            row = {name: _plain(value) for name, value in row.items()}
+            yield {**cell.parameters, **row}
+
+
+def _rows(config, kind, **named):
+    match kind:
         case "factors":
-            rows = factors.regression(config, **rest)
+            yield from factors.regression(config, **named)
         case "rotation":
-            rows = [factors.rotated(config)]
+            yield factors.rotated(config)
         case "informative":
-            rows = [factors.informative(config, **rest)]
+            yield factors.informative(config, **named)
         case "isotropic":
-            rows = [factors.isotropic(config, **rest)]
+            yield factors.isotropic(config, **named)
         case "mixture":
-            rows = mixtures.measured(config, **rest)
+            yield from mixtures.measured(config, **named)
         case "contrastive":
-            rows = [contrastive.measured(config, **rest)]
+            yield contrastive.measured(config, **named)
         case "images":
-            key = jax.random.fold_in(jax.random.key(config.seed), 100 + rest["split"])
-            of_data, of_methods = jax.random.split(key)
-            data = images.load(of_data, rest["source"], config.data_directory)
-            rows = images.accuracies(config, of_methods, data)
-    yield from ({**named, **{name: _plain(value) for name, value in row.items()}} for row in rows)
+            yield from images.measured(config, **named)
 
 
 def _plain(value):

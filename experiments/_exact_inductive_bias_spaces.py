@@ -4,6 +4,7 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ntkens.data import Dataset, Examples, offline, tfds
@@ -105,14 +106,19 @@ def space(name: str, task: Task, *, length: float = 1.0, depth: int = 1, ridge=0
     none is better for its scale. Eigenvalues up to the rounding of the prior are zero.
     """
     kernel_fn = _kernel_fn(name, length, depth)
-    own = kernel_fn(task.inputs)
-    variance = 1.0 if name == "wide" else float(np.mean(np.diag(own.nngp)))
-    cross, test = kernel_fn(task.test_inputs, task.inputs), kernel_fn(task.test_inputs)
-    own, cross, test = (
-        Kernel(*(each / variance for each in kernel)) for kernel in (own, cross, test)
-    )
+    train = len(task.inputs)
+    together = kernel_fn(np.concatenate([task.inputs, task.test_inputs]))  # one shape to compile
+    variance = 1.0 if name == "wide" else float(np.mean(np.diag(together.nngp)[:train]))
+    gram = [np.asarray(each) / variance for each in together]
+
+    def block(rows, columns):
+        return Kernel(*(jnp.asarray(each[rows, columns]) for each in gram))
+
+    seen, unseen = slice(train), slice(train, None)
+    test = block(unseen, unseen)
     regime = "ntk" if name == "wide" else "nngp"
-    fitted = posterior.fit(own, task.targets, regime=regime, ridge=ridge)
+    fitted = posterior.fit(block(seen, seen), task.targets, regime=regime, ridge=ridge)
+    cross = block(unseen, seen)
     mean, covariance = posterior.mean(fitted, cross), posterior.covariance(fitted, cross, test)
     prior = float(np.sum(np.abs(test.nngp), axis=1).max())  # above its largest eigenvalue
     rounding = len(mean) * float(np.finfo(np.float64).eps) * prior
@@ -128,10 +134,10 @@ def _network(depth):
 def _kernel_fn(name, length, depth):
     gram, network = rbf.kernel_fn(length), _network(depth)
 
-    def kernel_fn(x1, x2=None):
+    def kernel_fn(inputs):
         if name == "rbf":
-            return Kernel(*(gram(x1, x2),) * 2)
-        kernel = network(x1, x2)
+            return Kernel(*(gram(inputs),) * 2)
+        kernel = network(inputs)
         return kernel if name == "wide" else Kernel(*(getattr(kernel, name),) * 2)
 
     return kernel_fn
@@ -161,10 +167,10 @@ def nats(found: Space, targets) -> dict:
 
 
 def sampled(found: Space, key, targets, samples: int) -> dict:
-    """What the paper does: draw hypotheses, fit the losses, extrapolate."""
-    losses = np.asarray(
-        inductive_bias.sample_losses(key, found.mean, found.covariance, found.targets, samples)
-    )
+    """What the paper does: draw hypotheses (in float32), fit the losses, extrapolate."""
+    mean = jnp.asarray(found.mean, jnp.float32)
+    losses = inductive_bias.sample_losses(key, mean, found.covariance, found.targets, samples)
+    losses = np.asarray(losses, np.float64)
     fit = scaled_chi_squared.fit(losses)
     counts, edges = np.histogram(losses, 40)
     return {

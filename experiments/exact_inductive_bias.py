@@ -119,12 +119,12 @@ QUICK = Config()
 LAPTOP = Config(
     spaces=spaces.SPACES,
     sizes=(100, 300, 1000),
-    splits=10,
+    splits=8,
     samples=10_000,
     dimensions=(1, 2, 4, 8, 16, 32),
     network_sizes=(100, 300, 1000),
-    members=200,
-    epochs=200,
+    members=100,
+    epochs=150,
 )
 PAPER = Config(
     images="mnist",

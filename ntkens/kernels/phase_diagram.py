@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from ntkens.checks import check_float64
 from ntkens.kernels import quadrature
 from ntkens.kernels.criticality import Nonlinearity, susceptibilities
 
@@ -93,7 +94,7 @@ def phase_diagram(
     the first step, which is where the flow ends if <sigma^2> grows with K. It is bracketed on a
     grid of 100 kernels per decade, eight decades up (beyond it counts as divergent) and eight down,
     and polished by Newton's method: no iteration slows down at criticality. Two roots within 2%
-    of each other are passed over.
+    of each other are passed over, and a drift below 2e-14 K per layer counts as rest.
 
     Args:
         nonlinearity: sigma.
@@ -106,7 +107,9 @@ def phase_diagram(
     Raises:
         ValueError: a variance is negative or not finite, not a vector; the start is not positive;
             or as `quadrature.expectation` at the start.
+        TypeError: float64 is off.
     """
+    check_float64("phase_diagram")
     biases = quadrature.checked_variance("bias_variances", bias_variances)
     weights = quadrature.checked_variance("weight_variances", weight_variances)
     if biases.ndim != 1 or weights.ndim != 1:
@@ -116,11 +119,9 @@ def phase_diagram(
         )
     if not 0 < start < np.inf:
         raise ValueError(f"start: got {start}; a kernel to start from is positive and finite")
-    susceptibilities(nonlinearity, start, 1.0)  # whose moments are not resolved says why
-    dtype = jnp.promote_types(biases.dtype, weights.dtype)
-    return _diagram(
-        nonlinearity, biases.astype(dtype), weights.astype(dtype), start, skip, tolerance
-    )
+    susceptibilities(nonlinearity, float(start), 1.0)  # whose moments are not resolved says why
+    biases, weights = biases.astype(jnp.float64), weights.astype(jnp.float64)
+    return _diagram(nonlinearity, biases, weights, start, skip, tolerance)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -166,8 +167,7 @@ def _diagram(nonlinearity, biases, weights, start, skip, tolerance) -> PhaseDiag
         kernel, _ = jax.lax.scan(polish, jnp.where(settled, end, inner), length=8)
         power, _ = step(kernel)
         drift = bias + weights * power - (1 - skip**2) * kernel
-        rounding = 1e-10 if kernel.dtype == jnp.float64 else 1e-5
-        converged = jnp.abs(drift) <= rounding * (kernel + bias)
+        converged = jnp.abs(drift) <= 1e-10 * (kernel + bias)
         parallel, perpendicular = susceptibilities(nonlinearity, kernel, weights, skip=skip)
         phase = jnp.where(perpendicular > 1 + tolerance, 2, 1)
         phase = jnp.where(perpendicular < 1 - tolerance, 0, phase)

@@ -300,7 +300,8 @@ def _growth(rows):
         "N^1 for p = 2",
         f"N^({value(mean, error)})",
         f"kernels, d = {dimension}, quadratic averages, {len(slopes)} draws; ratios with 95% "
-        f"intervals {'; '.join(quoted)}",
+        f"intervals {'; '.join(quoted)}. Theirs is a ratio of bounds; monomials of degree p in all "
+        "keys are some N^p times as many as in one",
     )
 
 

@@ -41,7 +41,7 @@ def _phases(axes, rows):
 
 
 def _vertices(axes, rows):
-    """V / (n K^2) of the widest and the narrowest networks of each activation."""
+    """V / (n K^2) of the narrowest and the widest networks of each activation."""
     found = select(rows, kind="layers")
     for activation in dict.fromkeys(row["activation"] for row in found):
         of = select(found, activation=activation)
@@ -60,7 +60,8 @@ def _vertices(axes, rows):
             )  # fmt: skip
             axes.plot(layers, np.array(theory) / scale, color=COLOURS[activation], lw=1)
     axes.set(xlabel="layer l", ylabel="V / (n K²)", yscale="log")
-    axes.set_title("four-point vertex", fontsize=10)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_title("four-point vertex (first and last widths)", fontsize=10)
     axes.legend(fontsize=6, ncols=2)
 
 

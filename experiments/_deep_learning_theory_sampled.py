@@ -22,7 +22,7 @@ def layers(key, activation, width, depth, networks):
         key, nonlinearity.apply, jnp.float32(kernel), bias_variance, weight_variance, widths,
         networks, bias_rate=0.0, weight_rate=WEIGHT_RATE, derivative=nonlinearity.derivative,
     )  # fmt: skip
-    estimates = _estimates(found, widths)
+    estimates = _estimates(found, jnp.asarray(widths))
     theory = _theory(activation, depth)(jnp.full(depth, float(width)))
     for layer in range(1, depth):  # nothing fluctuates in the first
         row = {"layer": layer + 1}
@@ -31,7 +31,7 @@ def layers(key, activation, width, depth, networks):
         yield row | {name: float(values[layer]) for name, values in theory.items()}
 
 
-@functools.partial(jax.jit, static_argnums=1)
+@jax.jit
 def _estimates(found, widths):
     """In float64; the vertex by the variance of G, and by pairs of components."""
     found = jax.tree.map(lambda each: each.astype(float), found)
@@ -103,7 +103,7 @@ def skipped(key, activation, skip, width, depth, networks):
         key, ACTIVATIONS[activation].apply, jnp.float32(kernel), 0.0, weight_variance, widths,
         networks, skip=skip,
     )  # fmt: skip
-    value, error = _by_pairs(found, widths)
+    value, error = _by_pairs(found, jnp.asarray(widths))
     leading = finite_width.four_point_vertex(
         ACTIVATIONS[activation], kernel, 0.0, weight_variance, widths, skip=skip
     )
@@ -118,7 +118,7 @@ def skipped(key, activation, skip, width, depth, networks):
     }
 
 
-@functools.partial(jax.jit, static_argnums=1)
+@jax.jit
 def _by_pairs(found, widths):
     found = jax.tree.map(lambda each: each.astype(float), found)
     return preactivations.vertex_by_pairs(found, widths)

@@ -161,7 +161,7 @@ def covariance(
     return Estimate(value * (networks / (networks - 1)), error)
 
 
-def vertex(samples: Preactivations, widths: Sequence[int]) -> Estimate:
+def vertex(samples: Preactivations, widths: Sequence[int] | Array) -> Estimate:
     """The four-point vertex V^l by the variance of G: V^l / n_{l-1} = Var(G^l); V^1 = 0.
 
     For networks without a skip; several times less noisy than `vertex_by_pairs`.
@@ -171,7 +171,7 @@ def vertex(samples: Preactivations, widths: Sequence[int]) -> Estimate:
     return Estimate(scale * value, scale * error)
 
 
-def vertex_by_pairs(samples: Preactivations, widths: Sequence[int]) -> Estimate:
+def vertex_by_pairs(samples: Preactivations, widths: Sequence[int] | Array) -> Estimate:
     """The four-point vertex by its definition, V^l / n_{l-1} = Cov(z_i^2, z_j^2) with i != j.
 
     Over all pairs of components, which are (n mean(z^2)^2 - mean(z^4)) / (n - 1) of a network. V^1
@@ -180,7 +180,7 @@ def vertex_by_pairs(samples: Preactivations, widths: Sequence[int]) -> Estimate:
     Raises:
         ValueError: a layer of width 1, which has no pairs.
     """
-    if min(widths) < 2:
+    if is_concrete(widths) and min(widths) < 2:
         raise ValueError(f"widths: got {tuple(widths)}; a pair of components takes a width of 2")
     scale = _fan_in(widths, samples.square.dtype)
     size = jnp.asarray(widths, samples.square.dtype)[None]
@@ -193,7 +193,8 @@ def vertex_by_pairs(samples: Preactivations, widths: Sequence[int]) -> Estimate:
 
 
 def _fan_in(widths, dtype):
-    return jnp.asarray([widths[0], *widths[:-1]], dtype)
+    widths = jnp.asarray(widths, dtype)
+    return jnp.concatenate([widths[:1], widths[:-1]])
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))

@@ -1,7 +1,6 @@
 """The figure of `unsupervised_pretraining`: a panel for each of its parts."""
 
 import numpy as np
-from matplotlib.ticker import NullLocator
 
 from experiments._rows import mean_and_error, select
 from experiments._unsupervised_pretraining_rows import (
@@ -32,7 +31,7 @@ def _points(axes, x, values, colour, label, style="o-"):
 def _ticks(axes, values):
     """Only where something was measured."""
     axes.set_xticks(values, [f"{value:g}" for value in values])
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
 
 
 def _regression(axes, rows):

@@ -78,7 +78,8 @@ def test_features_are_the_posterior_mean_by_conditioning():
 
 
 def test_least_squares_is_scikit_learns_and_of_smallest_norm_below_it():
-    targets = RANDOM.normal(size=(200, 2))
+    rng = np.random.default_rng(1)
+    targets = rng.normal(size=(200, 2))
     expected = LinearRegression(fit_intercept=False).fit(INPUTS, targets).coef_.T
     np.testing.assert_allclose(factor_model.regress(INPUTS, targets), expected, rtol=1e-10)
     few = np.linalg.pinv(INPUTS[:4]) @ targets[:4]  # fewer labels than features
@@ -91,14 +92,15 @@ def test_least_squares_is_scikit_learns_and_of_smallest_norm_below_it():
 
 
 def test_risks_are_those_of_the_joint_covariance():
-    predictor = RANDOM.normal(size=7)
+    rng = np.random.default_rng(2)
+    predictor = rng.normal(size=7)
     cross = LOADINGS @ WEIGHTS  # Cov(x, y)
     least = 0.3 + WEIGHTS @ WEIGHTS - cross @ BEST
     np.testing.assert_allclose(factor_model.irreducible_risk(TRUTH, WEIGHTS, 0.3), least)
     risk = 0.3 + WEIGHTS @ WEIGHTS - 2 * predictor @ cross + predictor @ COVARIANCE @ predictor
     found = factor_model.excess_risk(TRUTH, jnp.asarray(BEST), predictor)
     np.testing.assert_allclose(found, risk - least, rtol=1e-10)
-    representation = RANDOM.normal(size=(7, 2))
+    representation = rng.normal(size=(7, 2))
     gram, inner = representation.T @ COVARIANCE @ representation, representation.T @ cross
     expected = cross @ BEST - inner @ np.linalg.solve(gram, inner)
     found = factor_model.representation_excess(TRUTH, jnp.asarray(BEST), representation)
@@ -126,16 +128,17 @@ def test_the_specifications_numbers():
 def pretrained(key, model, weights, samples, labels):
     """One repeat: the encoder's own excess, and those of regressions on x and on its features."""
     best = factor_model.encoder(model) @ weights
-    unlabelled, labelled, noise = jax.random.split(key, 3)
+    unlabelled, labelled, of_targets = jax.random.split(key, 3)
     width, factors = model.loadings.shape
 
     def draw(key, count):
-        z = jax.random.normal(key, (count, factors))
-        return z, z @ model.loadings.T + jax.random.normal(noise, (count, width))
+        of_factors, of_noise = jax.random.split(key)
+        z = jax.random.normal(of_factors, (count, factors))
+        return z, z @ model.loadings.T + jax.random.normal(of_noise, (count, width))
 
     encoder = factor_model.encoder(factor_model.fit(draw(unlabelled, samples)[1], factors))
     z, inputs = draw(labelled, labels)
-    targets = z @ weights + 0.3 * jax.random.normal(jax.random.fold_in(noise, 1), (labels,))
+    targets = z @ weights + 0.3 * jax.random.normal(of_targets, (labels,))
     learnt = encoder @ factor_model.regress(inputs @ encoder, targets)
     return (
         factor_model.representation_excess(model, best, encoder),
@@ -144,6 +147,7 @@ def pretrained(key, model, weights, samples, labels):
     )
 
 
+@pytest.mark.slow
 def test_simulated_excess_is_what_the_closed_forms_say():
     """Supervised; pretrained, given its encoder; and the encoder's limit, exact to order 1 / m."""
     model = FactorModel(jnp.zeros(8), PAPER.loadings[:8, :2] * 3, jnp.asarray(1.0))
@@ -163,29 +167,31 @@ def test_simulated_excess_is_what_the_closed_forms_say():
 
 def test_a_rotation_of_the_factors_changes_nothing():
     """B Q with Q^T weights is the same model, and the refit has the same risks, to 1e-10."""
-    rotation = np.linalg.qr(RANDOM.normal(size=(3, 3)))[0]
-    z, noise = RANDOM.normal(size=(500, 3)), RANDOM.normal(size=(500, 60))
-    turned = PAPER._replace(loadings=PAPER.loadings @ rotation)
-    risks = []
-    for model, factors, weights in (
-        (PAPER, z, PAPER_WEIGHTS),
-        (turned, z @ rotation, rotation.T @ PAPER_WEIGHTS),
-    ):
-        inputs = jnp.asarray(factors) @ model.loadings.T + noise
+    rng = np.random.default_rng(3)
+    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    z, noise = rng.normal(size=(500, 3)), rng.normal(size=(500, 60))
+
+    @jax.jit
+    def risks(model, factors, weights):
+        inputs = factors @ model.loadings.T + noise
         encoder = factor_model.encoder(factor_model.fit(inputs, 3))
         learnt = encoder @ factor_model.regress(inputs[:80] @ encoder, factors[:80] @ weights)
+        turned = encoder @ rotation
+        again = turned @ factor_model.regress(inputs[:80] @ turned, factors[:80] @ weights)
         best = factor_model.encoder(model) @ weights
-        risks.append([
+        return jnp.stack([
             factor_model.excess_risk(model, best, learnt),
+            factor_model.excess_risk(model, best, again),
             factor_model.representation_excess(model, best, encoder),
             factor_model.asymptotic_excess(model, weights, 500),
             factor_model.irreducible_risk(model, weights, 0.09),
         ])  # fmt: skip
-    np.testing.assert_allclose(risks[0], risks[1], rtol=1e-10)
-    turned_encoder = encoder @ rotation
-    learnt = turned_encoder @ factor_model.regress(inputs[:80] @ turned_encoder, z[:80] @ weights)
-    again = encoder @ factor_model.regress(inputs[:80] @ encoder, z[:80] @ weights)
-    np.testing.assert_allclose(learnt, again, atol=1e-10)
+
+    turned = PAPER._replace(loadings=PAPER.loadings @ rotation)
+    found = risks(PAPER, z, PAPER_WEIGHTS)
+    other = risks(turned, z @ rotation, rotation.T @ PAPER_WEIGHTS)
+    np.testing.assert_allclose(found, other, rtol=1e-10)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-10)
 
 
 def test_what_x_does_not_reveal_is_irreducible():

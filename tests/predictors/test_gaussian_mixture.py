@@ -82,6 +82,7 @@ def test_an_estimated_variance_is_the_mean_square_within():
     assert np.all(np.diff(course) > -1e-14 * np.abs(course[0]))
 
 
+@pytest.mark.slow
 def test_restarts_keep_the_best_and_find_the_centres():
     key = jax.random.key(0)
     mixture, info = gaussian_mixture.fit(key, INPUTS, 3, restarts=4)

@@ -118,7 +118,9 @@ def kernel_step(
     """
     kernel = quadrature.checked_variance("kernel", kernel)
     power = quadrature.expectation(_square(nonlinearity.apply), kernel, kinks=nonlinearity.kinks)
-    skip, bias_variance, weight_variance = map(jnp.asarray, (skip, bias_variance, weight_variance))
+    bias_variance = _coefficient("bias_variance", bias_variance)
+    weight_variance = _coefficient("weight_variance", weight_variance)
+    skip = jnp.asarray(skip)
     return skip**2 * kernel + bias_variance + weight_variance * power
 
 
@@ -135,8 +137,15 @@ def flow(
 
     A flow that leaves the range of the floating point numbers, or that of the quadrature, is NaN
     from there on.
+
+    Raises:
+        ValueError: the depth is no integer of at least 1; or as `kernel_step` at the first layer.
     """
+    if not isinstance(depth, int | np.integer) or depth < 1:
+        raise ValueError(f"depth: got {depth}; layers are counted 1, 2, ...")
     kernel = quadrature.checked_variance("kernel", kernel)
+    bias_variance = _coefficient("bias_variance", bias_variance)
+    weight_variance = _coefficient("weight_variance", weight_variance)
 
     def step(kernel, _):
         return kernel_step(nonlinearity, kernel, bias_variance, weight_variance, skip=skip), kernel
@@ -159,7 +168,7 @@ def susceptibilities(
     perpendicular = quadrature.expectation(
         _square(nonlinearity.derivative), kernel, kinks=nonlinearity.kinks
     )
-    skip, weight_variance = jnp.asarray(skip), jnp.asarray(weight_variance)
+    skip, weight_variance = jnp.asarray(skip), _coefficient("weight_variance", weight_variance)
     return Susceptibilities(
         skip**2 + weight_variance * parallel, skip**2 + weight_variance * perpendicular
     )
@@ -168,8 +177,8 @@ def susceptibilities(
 def pair_step(
     nonlinearity: Nonlinearity,
     kernels: Float[ArrayLike, "*batch 2 2"],
-    bias_variance: float,
-    weight_variance: float,
+    bias_variance: Float[ArrayLike, ""],
+    weight_variance: Float[ArrayLike, ""],
     *,
     skip: float = 0.0,
 ) -> Float[Array, "*batch 2 2"]:
@@ -194,6 +203,8 @@ def pair_step(
     powers = jnp.stack(
         [jnp.stack([power1, product], axis=-1), jnp.stack([product, power2], axis=-1)], axis=-2
     )
+    bias_variance = _coefficient("bias_variance", bias_variance)
+    weight_variance = _coefficient("weight_variance", weight_variance)
     return skip**2 * kernels + bias_variance + weight_variance * powers
 
 
@@ -265,11 +276,17 @@ def _none(reason: str) -> CriticalPoint:
     return CriticalPoint(math.nan, math.nan, math.nan, "none", None, reason)
 
 
+def _coefficient(name: str, variance) -> Array:
+    """A variance whose dtype, if it is a Python number, is left to what it multiplies."""
+    quadrature.checked_variance(name, variance)
+    return jnp.asarray(variance)
+
+
 def _checked_pairs(kernels) -> Array:
-    quadrature.checked_variance("kernels", jnp.diagonal(jnp.asarray(kernels), axis1=-2, axis2=-1))
     kernels = jnp.asarray(kernels)
     if kernels.shape[-2:] != (2, 2):
         raise ValueError(f"kernels: got shape {kernels.shape}; wants matrices [... 2 2]")
+    quadrature.checked_variance("kernels", jnp.diagonal(kernels, axis1=-2, axis2=-1))
     if is_concrete(kernels):
         known = np.asarray(kernels)
         scale = np.sqrt(known[..., 0, 0] * known[..., 1, 1])

@@ -249,7 +249,12 @@ def checked_variance(name: str, variance: ArrayLike) -> Array:
     """A variance as a floating array; a `ValueError` if it is known not to be one."""
     check_finite(name, variance)
     variance = jnp.asarray(variance)
-    variance = variance.astype(jnp.promote_types(variance.dtype, jnp.float32))
+    if jnp.iscomplexobj(variance):
+        raise TypeError(f"{name}: got dtype {variance.dtype}; a variance is real")
+    floating = jnp.issubdtype(variance.dtype, jnp.floating)
+    variance = variance.astype(
+        jnp.promote_types(variance.dtype, jnp.float32) if floating else float
+    )
     if is_concrete(variance) and np.any(np.asarray(variance) < 0):
         raise ValueError(f"{name}: got {np.min(np.asarray(variance)):.6g}; a variance is >= 0")
     return variance

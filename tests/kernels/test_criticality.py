@@ -261,6 +261,12 @@ def test_rough_and_bad_activations_are_named():
         criticality.critical_point(relu, skip=1.0)
     with pytest.raises(ValueError, match="kernel: got -1"):
         criticality.kernel_step(relu, -1.0, 0.0, 2.0)
+    with pytest.raises(ValueError, match="bias_variance: got -1"):
+        criticality.kernel_step(relu, 1.0, -1.0, 2.0)
+    with pytest.raises(ValueError, match="depth: got 0"):
+        criticality.flow(relu, 1.0, 0.0, 2.0, 0)
+    with pytest.raises(ValueError, match="kernels: got shape"):
+        criticality.pair_step(relu, jnp.ones(3), 0.0, 2.0)
 
 
 def test_a_residual_layer_is_critical_at_the_scaled_point():

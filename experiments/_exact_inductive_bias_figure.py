@@ -108,10 +108,11 @@ def _dimensions(axes, rows):
 
 def _networks(axes, rows):
     found = sorted({row["n"] for row in select(rows, kind="networks")})
-    for shift, space in enumerate(against(rows, found[0])):
+    spaces = list(against(rows, found[0]))
+    for shift, space in enumerate(spaces):
         nats = [mean_and_error(against(rows, n)[space]) for n in found]
         means, errors = np.transpose(nats)
-        places = np.arange(len(found)) + 0.16 * (shift - 2)
+        places = np.arange(len(found)) + 0.16 * (shift - (len(spaces) - 1) / 2)
         axes.bar(places, means, 0.15, yerr=errors, color=COLOURS[space], label=NAMES[space])
     _nats_from_zero(axes)
     axes.set_xticks(range(len(found)), [f"n = {n}" for n in found])

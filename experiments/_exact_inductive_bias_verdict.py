@@ -144,7 +144,7 @@ def _near(rows):
     return Claim(
         "a fit to sampled losses gives the information of hypotheses that samples all but reach",
         _judged(signs),
-        "taken to",
+        "assumed",
         f"off by {'; '.join(quoted)}",
         f"RBF, target {factor:g} of the mean loss, {found[0]['samples']} samples a split; "
         f"{sum(row['converged'] for row in found)} of {len(found)} fits converged; within "
@@ -177,11 +177,11 @@ def _deep(rows):
     return Claim(
         "the fit gives the information of hypotheses that are far beyond sampling",
         _judged(signs),
-        "taken to",
+        "assumed",
         "; ".join(quoted),
         f"RBF, target {factor:g} of the mean loss. {'; '.join(evidence)}; the fit in other spaces "
         f"(n = {sizes(rows)[-1]}): {', '.join(others)}. Trust the exact value everywhere, Chernoff "
-        "as a bound that is some nats low, the fit to some ten nats",
+        "as a bound that is some nats low, the fit within a few percent up to ten nats",
     )
 
 

@@ -52,7 +52,8 @@ class Tail(NamedTuple):
 
     Attributes:
         log_probability: its natural logarithm; -inf where it is zero.
-        error: relative error of the probability, estimated from a contour with half as many points.
+        error: relative error of the probability, estimated from a contour with half as many points,
+            and from the rounding of x; infinite where the result is all rounding.
     """
 
     log_probability: Float[np.ndarray, "*values"]
@@ -173,12 +174,13 @@ def saddlepoint(
 
     def smaller_tail(terms, x, mean):
         deviation = math.sqrt(cumulant(terms, 2))
-        if abs(x - mean) < 1e-4 * deviation:  # rounding takes 1 / v - 1 / w, not its limit
+        tilt = _saddle(terms, x, pole=0)
+        square = -2 * _height(tilt, x)
+        if abs(x - mean) < 1e-4 * deviation or square <= 0:  # 1 / v - 1 / w is lost to rounding
             limit = cumulant(terms, 3) / (6 * deviation**3)
             w, difference = 0.0, math.copysign(limit, mean - x)
         else:
-            tilt = _saddle(terms, x, pole=0)
-            w = math.sqrt(-2 * _height(tilt, x))
+            w = math.sqrt(square)
             difference = 1 / math.sqrt(_curvature(terms, tilt)) - 1 / w
         mills = math.sqrt(math.pi / 2) * erfcx(w / math.sqrt(2))
         return math.log((mills + difference) / math.sqrt(2 * math.pi)) - w * w / 2
@@ -291,7 +293,10 @@ def _integral(q, x):
         heights[0] /= 2  # the lower half of the path is the mirror image
         total = heights.sum()
         error = abs(2 * heights[::2].sum() / total - 1)
-    return _height(tilt, x) + math.log(total), float(error)
+    if not total > 0:  # all of it is rounding
+        return _height(tilt, x), math.inf
+    rounding = np.finfo(float).eps * abs(tilt.s * x)  # of x alone, in the logarithm
+    return _height(tilt, x) + math.log(total), float(max(error, rounding))
 
 
 def _saddle(q, x, pole):
@@ -323,7 +328,7 @@ def _saddle(q, x, pole):
         low -= 8
     while slope(high) < 0:
         high += 8
-    return tilt(brentq(slope, low, high, xtol=1e-12))
+    return tilt(brentq(slope, low, high, xtol=1e-15))
 
 
 def _height(tilt, x):

@@ -128,6 +128,7 @@ def test_the_verdict_turns_over(break_, turned):
     assert turned.items() <= outcomes(rows).items()
 
 
+@pytest.mark.slow
 def test_the_digits_have_the_reference_values():
     """400 test digits, 10 outputs, RBF of length 1, the shuffle of seed 0: mean loss, deviation,
     the loss of the mean, and at half the mean loss Chernoff's bound and the match of two cumulants,

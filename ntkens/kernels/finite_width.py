@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ntkens.checks import is_concrete
+from ntkens.checks import check_float64, is_concrete
 from ntkens.kernels import quadrature
 from ntkens.kernels.criticality import Nonlinearity
 
@@ -102,6 +102,7 @@ def four_point_vertex(
         ValueError: a kernel that is not above 0; no widths, or such below 1, or widths that differ
             under a skip; means that are infinite, or of a kink that is not named (see
             `quadrature.expectation`; under jit the layers are NaN from there on).
+        TypeError: so small a kernel that float32 does not resolve the fluctuations.
     """
     kernel = checked_layers(kernel, widths)
     is_plain = is_concrete(skip) and skip == 0
@@ -112,17 +113,15 @@ def four_point_vertex(
     def step(carry, ratio):
         kernel, four, three = carry
         slope = weight_variance * derivative_of_mean(lambda z: apply(z) ** 2, kernel, 1, kinks)
-        power, fourth, cubic, tilt = (
-            quadrature.expectation(function, kernel, kinks=kinks)
-            for function in (
-                lambda z: apply(z) ** 2,
-                lambda z: apply(z) ** 4,
-                lambda z: z * apply(z) ** 2,
-                lambda z: apply(z) * derivative(z),
-            )
-        )
+
+        def mean(function):
+            return quadrature.expectation(function, kernel, kinks=kinks)
+
+        power = mean(lambda z: apply(z) ** 2)
+        spread = mean(lambda z: (apply(z) ** 2 - power) ** 2)
+        cubic, tilt = mean(lambda z: z * apply(z) ** 2), mean(lambda z: apply(z) * derivative(z))
         chi = skip**2 + slope
-        source = weight_variance**2 * (fourth - power**2) + 4 * skip**2 * kernel**2 * slope
+        source = weight_variance**2 * spread + 4 * skip**2 * kernel**2 * slope
         mixed = 4 * weight_variance * tilt * chi * three
         now = (
             skip**2 * kernel + bias_variance + weight_variance * power,
@@ -298,6 +297,7 @@ def checked_means(nonlinearity: Nonlinearity, layers):
                 quadrature.expectation(
                     lambda z, function=function: function(z) ** 6, kernel, kinks=nonlinearity.kinks
                 )
+            check_float64("finite width corrections of so small a kernel")
     return layers
 
 

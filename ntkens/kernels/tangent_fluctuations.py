@@ -188,19 +188,18 @@ def tangent_fluctuations(
             tangent=bias_rate + level,
             shift=tangents + perpendicular * at.shift,
             four_point=ratio * parallel**2 * at.four_point
-            + weight_variance**2 * (mean(lambda z: apply(z) ** 4) - power**2),
+            + weight_variance**2 * mean(lambda z: (apply(z) ** 2 - power) ** 2),
             diagonal=ratio
             * (
                 rise**2 * at.four_point
                 + 2 * rise * perpendicular * at.mixed
                 + perpendicular**2 * at.diagonal
             )
-            + mean(lambda z: omega(z) ** 2)
-            - level**2,
+            + mean(lambda z: (omega(z) - level) ** 2),
             exchange=ratio * perpendicular**2 * at.exchange
             + weight_variance**2 * at.tangent**2 * mean(lambda z: derivative(z) ** 4),
             mixed=ratio * parallel * (rise * at.four_point + perpendicular * at.mixed)
-            + weight_variance * (mean(lambda z: apply(z) ** 2 * omega(z)) - power * level),
+            + weight_variance * mean(lambda z: (apply(z) ** 2 - power) * (omega(z) - level)),
             mixed_exchange=ratio * parallel**2 * at.mixed_exchange
             + weight_variance**2 * at.tangent * mean(lambda z: (apply(z) * derivative(z)) ** 2),
         )

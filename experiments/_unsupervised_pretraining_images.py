@@ -42,7 +42,15 @@ def measured(config, source: str, split: int):
 
 
 def accuracies(config, key, data: Dataset):
-    """The accuracy of each method on the test images, at each number of labels."""
+    """The accuracy of each method on the test images, at each number of labels.
+
+    Raises:
+        ValueError: more labels than training images.
+    """
+    if max(config.image_labels) > len(data.train.labels):
+        raise ValueError(
+            f"image_labels: got {config.image_labels}; there are {len(data.train.labels)} images"
+        )
     of_order, of_mixture, of_encoder = jax.random.split(key, 3)
     order = np.asarray(jax.random.permutation(of_order, len(data.train.labels)))
     train, test = (each.inputs.reshape(len(each.inputs), -1).astype(float) for each in data)

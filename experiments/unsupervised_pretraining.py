@@ -1,7 +1,7 @@
 """Inputs without labels reduce a task of d numbers to one of r. arXiv:2303.01566.
 
-    python -m experiments.unsupervised_pretraining quick    # 20 s, 2 CPU cores
-    python -m experiments.unsupervised_pretraining laptop   # 4 min, 2 CPU cores
+    python -m experiments.unsupervised_pretraining quick    # 30 s, 2 CPU cores
+    python -m experiments.unsupervised_pretraining laptop   # 5 min, 2 CPU cores
     python -m experiments.unsupervised_pretraining paper    # one accelerator; not run yet
 
 Claim: where a latent model is learnt by maximum likelihood from m inputs without labels, and a
@@ -153,8 +153,11 @@ PAPER = dataclasses.replace(
     samples=(*LAPTOP.samples, 100_000),
     mixture_samples=(100, 1000, 5000, 50_000),
     contrastive_samples=(*LAPTOP.contrastive_samples, 64_000),
-    images=("digits", "mnist"),
-    image_labels=(50, 200, 1000),
+    images=("mnist",),
+    image_labels=(50, 200, 1000, 5000),
+    image_factors=32,
+    image_components=100,
+    splits=10,
     image_widths=(1024, 1024),
     image_outputs=64,
     image_epochs=100,
@@ -204,7 +207,7 @@ def plan(config: Config) -> list[run.Cell]:
     for which in ("all", "one"):
         for size in config.sizes:
             add("informative", 0.3 + 5 * least_squares, which=which, size=size)
-    for samples in (min(config.samples), max(config.samples)):
+    for samples in sorted({min(config.samples), max(config.samples)}):
         add("isotropic", 0.3 + 5 * least_squares, samples=samples)
     for separation in config.separations:
         for method, counts in (

@@ -119,7 +119,7 @@ QUICK = Config()
 LAPTOP = Config(
     spaces=spaces.SPACES,
     sizes=(100, 300, 1000),
-    splits=8,
+    splits=6,
     samples=10_000,
     dimensions=(1, 2, 4, 8, 16, 32),
     network_sizes=(100, 300, 1000),
@@ -168,7 +168,7 @@ def plan(config: Config) -> list[run.Cell]:
             for size in config.sizes
         ),
         ("dimensions", config.task_size, 0.3 * tasks),
-        *(("networks", size, 1 + steps[size] * config.members / 2e4) for size in steps),
+        *(("networks", size, 1 + steps[size] * config.members / 1e5) for size in steps),
     ]
     return [
         run.Cell(f"{kind} n={size} split={split}", cost, {"kind": kind, "n": size, "split": split})

@@ -13,11 +13,11 @@ covariance C [T T] = V diag(lambda) V^T, have the mean squared error
 a generalised chi-squared variable, whose tails are known. Which value to trust where:
 
 - `exact` everywhere: 1e-10 of a probability, at thousands of nats as near the mean.
-- `lower_bound` everywhere, as a bound: below the exact value by a few nats.
-- `parametric` of `scaled_chi_squared.fit`, the paper's, to some 10 nats, as far as samples reach or
-  a little further. It extrapolates: of the digits it is 6 to 17% below the bound at 300 nats. Of
-  trained networks, of which only samples are known, it is all there is; `empirical` says how far
-  these reach.
+- `lower_bound` everywhere, as a bound: below the exact value by some nats.
+- `parametric` of `scaled_chi_squared.fit`, the paper's, for a few percent as far as samples reach
+  and a little further, to 10 nats. Beyond it extrapolates: on the digits it is 6 to 17% below the
+  bound at 300 nats, and the more the further. Of trained networks, of which only samples are known,
+  it is all there is, and `empirical` says how far they reach.
 """
 
 import functools

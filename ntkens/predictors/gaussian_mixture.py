@@ -88,17 +88,16 @@ def fit(
         The mixture, and the info of its own start.
 
     Raises:
-        ValueError: numbers out of range; NaN; no more distinct inputs than components where the
-            variance is to be estimated, which then has no maximum.
+        ValueError: numbers out of range; NaN; a variance within rounding of 0; no more distinct
+            inputs than components where it is to be estimated, for then there is no maximum.
         TypeError: inputs that are not floating point.
     """
     inputs = _checked_fit(inputs, components, variance, restarts, steps, tolerance)
     centre = jnp.mean(inputs, axis=0, keepdims=True)
     known = None if variance is None else jnp.asarray(variance, inputs.dtype)
-    found, info = _fit(
-        key, inputs - centre, known, jnp.asarray(tolerance), components, restarts, steps
-    )
-    _check_found(info)
+    inputs = inputs - centre
+    found, info = _fit(key, inputs, known, jnp.asarray(tolerance), components, restarts, steps)
+    _check_found(found, inputs)
     return found._replace(means=found.means + centre), info
 
 
@@ -163,7 +162,7 @@ def maximise(
     )
     mixture, inputs, centre = _centred(mixture, inputs)
     found, info = _maximise(mixture, inputs, jnp.asarray(tolerance), steps, estimate_variance)
-    _check_found(info)
+    _check_found(found, inputs)
     return found._replace(means=found.means + centre), info
 
 
@@ -358,9 +357,14 @@ def _checked_fit(inputs, components, variance, restarts=1, steps=1, tolerance=0.
     return inputs
 
 
-def _check_found(info):
-    if is_concrete(info) and not np.isfinite(float(info.log_likelihood)):
-        raise ValueError(
-            "variance: estimated as 0 to rounding, for the components shrank to points; give the "
-            "variance, or take fewer components"
-        )
+def _check_found(mixture, inputs):
+    """Densities come from differences of squares: a variance near their rounding has no digits."""
+    if is_concrete(mixture, inputs):
+        square = float(np.mean(np.sum(np.asarray(inputs) ** 2, axis=1)))
+        least = 1000 * float(jnp.finfo(inputs.dtype).eps) * square
+        if not float(mixture.variance) > least:
+            raise ValueError(
+                f"variance: {float(mixture.variance):.2g} is rounding beside the mean square "
+                f"{square:.2g} of the inputs about their centre in {inputs.dtype}; do components "
+                "shrink to points? Give a larger variance, take fewer components, or float64"
+            )

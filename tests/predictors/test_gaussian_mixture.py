@@ -149,6 +149,16 @@ def test_far_from_the_origin_nothing_is_lost():
     assert np.median(np.abs(found - near)) < 1e-4
 
 
+def test_a_variance_of_rounding_is_refused():
+    """Two points and a third at a distance of 1e-7: its square is beyond float64's digits."""
+    inputs = np.repeat([[1.0, 1.0], [2.0, 2.0]], [9, 9], axis=0)
+    inputs[0] += 1e-7
+    with pytest.raises(ValueError, match="is rounding beside the mean square"):
+        gaussian_mixture.fit(jax.random.key(0), inputs, 2, variance=None, restarts=1, steps=9)
+    with pytest.raises(ValueError, match="is rounding beside the mean square"):
+        gaussian_mixture.fit(jax.random.key(0), inputs, 2, variance=1e-14, restarts=1, steps=9)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

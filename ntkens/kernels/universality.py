@@ -5,9 +5,14 @@ coefficients. Roberts, Yaida and Hanin 2022, arXiv:2106.10165, chapter 5; vertic
 
 In every class the four-point vertex, V^(l+1) = chi_parallel^2 V^l + C_W^2 (<sigma^4> - <sigma^2>^2)
 with V^1 = 0, comes to V^l -> growth * l (K^l)^2. A residual layer z' = s z + b + W sigma(z) with
-w = 1 - s^2 has the point (w C_b, w C_W, K*), and with nu the growth of V / K^2 per layer at a
-kernel that stands still, w^2 nu + 4 s^2 w in its place: its second term is the covariance of z_i^2
-with the power that neuron i itself sends to its neighbours.
+w = 1 - s^2 has the point (w C_b, w C_W, K*), and in place of nu, the growth of V / K^2 per layer at
+a kernel that stands still,
+
+    w^2 nu + 4 s^2 w + 4 s (1 + s) w tau,    tau = <z sigma^2> <sigma sigma'> / (K <sigma'^2>)^2.
+
+The second term is the covariance of z_i^2 with the power that neuron i itself sends to its
+neighbours; the third comes from E[z_i z_j^2], which settles at s C_W <z sigma^2> / (1 - s) in units
+of 1 / width (derived in `finite_width.four_point_vertex`). tau is 0 where sigma^2 is even.
 """
 
 import math
@@ -96,15 +101,16 @@ def scale_invariant_slopes(apply: Callable[[Array], Array]) -> tuple[float, floa
 
 
 def vertex_growth(slopes: tuple[float, float], skip: float) -> float:
-    """w^2 nu + 4 s^2 w, nu = 3 A_4 / A_2^2 - 1 and w = 1 - s^2, of two slopes and a skip s."""
+    """Of two slopes and a skip s, with nu = 3 A_4 / A_2^2 - 1, tau = (a^2 - b^2)^2 / pi A_2^2."""
     second, fourth = (sum(slope**power for slope in slopes) / 2 for power in (2, 4))
-    return with_skip(3 * fourth / second**2 - 1, skip)
+    tilt = (slopes[0] ** 2 - slopes[1] ** 2) ** 2 / math.pi / second**2
+    return with_skip(3 * fourth / second**2 - 1, tilt, skip)
 
 
-def with_skip(growth: float, skip: float) -> float:
-    """The growth of the vertex of a residual layer, of that of its branch alone."""
+def with_skip(growth: float, tilt: float, skip: float) -> float:
+    """The growth of the vertex of a residual layer, of nu and tau of its branch alone."""
     branch = 1 - skip**2
-    return branch**2 * growth + 4 * skip**2 * branch
+    return branch**2 * growth + 4 * skip * branch * (skip + (1 + skip) * tilt)
 
 
 def vanishing(
@@ -234,10 +240,12 @@ def _half_stable(apply, derivative, kinks, kernel, weight, skip) -> HalfStable:
         bend = mean(lambda z: square(z) * ((z**2 / kernel - 6) * z**2 / kernel + 3))
         tilt = mean(lambda z: slope_square(z) * (z**2 / kernel - 1))
         spread = mean(lambda z: square(z) ** 2) - mean(square) ** 2
-        return bend / (2 * kernel) ** 2, tilt / (2 * kernel), spread
+        mixed = mean(lambda z: z * square(z)) * mean(lambda z: apply(z) * derivative(z))
+        return bend / (2 * kernel) ** 2, tilt / (2 * kernel), spread, mixed
 
-    second, perpendicular, spread = map(float, moments(kernel))
-    growth = with_skip((weight / (1 - skip**2) / kernel) ** 2 * spread, skip)
+    second, perpendicular, spread, mixed = map(float, moments(kernel))
+    unit = (weight / (1 - skip**2) / kernel) ** 2
+    growth = with_skip(unit * spread, unit * mixed, skip)
     return HalfStable(weight * second / 2, weight * perpendicular, growth)
 
 

@@ -45,7 +45,7 @@ class Config:
 
     seed: int = 0
     """Of every random draw."""
-    repeats: int = 40
+    repeats: int = 20
     """Of everything but images."""
     width: int = 60
     """Inputs d of the factor model."""
@@ -71,7 +71,7 @@ class Config:
     """Distances between the components' means, in their standard deviations."""
     mixture_labels: tuple[int, ...] = (100,)
     """Labelled examples of the mixture."""
-    mixture_samples: tuple[int, ...] = (100, 2000)
+    mixture_samples: tuple[int, ...] = (100, 1000)
     """Unlabelled inputs of the mixture."""
     contrastive_width: int = 20
     """Inputs of the factor model of which contrastive pairs are made."""
@@ -79,7 +79,7 @@ class Config:
     """Pairs."""
     contrastive_labels: int = 60
     """Labelled examples after them."""
-    contrastive_steps: int = 400
+    contrastive_steps: int = 300
     """Of Adam, 500 pairs each; at least one epoch."""
     strength: float = 2.0
     """Of the features in a pair's logit, in units of the factors' posterior mean."""
@@ -143,7 +143,7 @@ LAPTOP = Config(
     mixture_labels=(50, 100, 200, 400),
     mixture_samples=(100, 1000, 5000),
     contrastive_samples=(1000, 2000, 4000, 8000, 16_000),
-    contrastive_steps=1500,
+    contrastive_steps=600,
     splits=30,
     image_epochs=40,
 )

@@ -175,6 +175,11 @@ def _rotation(rows):
     )
 
 
+def _few(found):
+    """The first, one in the middle and the last, for a sentence; the figure has them all."""
+    return found if len(found) < 4 else [found[0], found[len(found) // 2], found[-1]]
+
+
 def _weak(rows):
     """One factor, the one that the target needs, with less and less of the inputs' variance."""
     found = select(rows, kind="informative", which="one")
@@ -203,7 +208,7 @@ def _weak(rows):
         f"worse than supervised at b = {', '.join(worse) or 'none'}",
         f"b the norm of that factor's column of B, m = {strong['samples']}, n = "
         f"{strong['labels']}; share of the explained variance that the encoder loses, all of it "
-        f"below b = (d / m)^(1/4) = {threshold:.2f}. {'; '.join(quoted)}",
+        f"below b = (d / m)^(1/4) = {threshold:.2f}. {'; '.join(_few(quoted))}",
     )
 
 
@@ -222,7 +227,7 @@ def _unrevealed(rows):
         f"b = {row['size']:g}: irreducible {row['irreducible']:.3f}, explained "
         f"{row['explained']:.3g}, supervised {mean_of(row['supervised'])}, "
         f"pretrained {mean_of(row['pretrained'])}"
-        for row in found
+        for row in _few(found)
     )
     return Claim(
         "what x does not reveal is irreducible, for both methods",

@@ -175,6 +175,17 @@ def tangent_fluctuations(
         def omega(z):
             return weight_rate * apply(z) ** 2 + weight_variance * at.tangent * derivative(z) ** 2
 
+        def power_left(z):
+            return apply(z) ** 2 - power
+
+        def omega_left(z):
+            return omega(z) - level
+
+        def spread(first, second, scale):
+            """Resolved beside the scale: sin^2 + cos^2 has none, and its rounding no resolution."""
+            floor = scale * float(jnp.finfo(scale.dtype).eps) ** 0.5
+            return mean(lambda z: first(z) * second(z) + floor) - floor
+
         power, slope, bend = (mean(lambda z: apply(z) ** 2, order) for order in range(3))
         tilt, turn = (mean(lambda z: derivative(z) ** 2, order) for order in range(2))
         level, rise, curl = (mean(omega, order) for order in range(3))
@@ -195,11 +206,11 @@ def tangent_fluctuations(
                 + 2 * rise * perpendicular * at.mixed
                 + perpendicular**2 * at.diagonal
             )
-            + mean(lambda z: (omega(z) - level) ** 2),
+            + spread(omega_left, omega_left, level**2),
             exchange=ratio * perpendicular**2 * at.exchange
             + weight_variance**2 * at.tangent**2 * mean(lambda z: derivative(z) ** 4),
             mixed=ratio * parallel * (rise * at.four_point + perpendicular * at.mixed)
-            + weight_variance * mean(lambda z: (apply(z) ** 2 - power) * (omega(z) - level)),
+            + weight_variance * spread(power_left, omega_left, power * level),
             mixed_exchange=ratio * parallel**2 * at.mixed_exchange
             + weight_variance**2 * at.tangent * mean(lambda z: (apply(z) * derivative(z)) ** 2),
         )

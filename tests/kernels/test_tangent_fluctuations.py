@@ -106,6 +106,18 @@ def test_a_linear_chain_of_width_one():
     )
 
 
+@pytest.mark.slow
+def test_sin_at_equal_rates_keeps_its_tangent_kernel():
+    """sin^2 + cos^2 = 1: H is 1 in every layer, and all that is left of its spread is rounding."""
+    sine = nonlinearity(jnp.sin)
+    found = tangent_fluctuations.tangent_fluctuations(
+        sine, 1.0, 0.0, 1.0, [7] * 5, bias_rate=0.0, weight_rate=1.0
+    )
+    np.testing.assert_allclose(found.tangent, 1.0, rtol=1e-13)
+    for tensor in (found.diagonal, found.mixed):
+        np.testing.assert_allclose(tensor, 0.0, atol=1e-13)
+
+
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="covariance: got shape"):
         tangent_fluctuations.tangent_kernels(dual.relu(), jnp.ones(3), 0.0, 2.0, 3)

@@ -197,8 +197,11 @@ def _regressor(rows):
 
 
 def _order(rows, statement, targets, pair, least, theirs):
-    """Who errs less: signs of mean log ratios over sizes, of kernels and of finitely many heads."""
-    signs, quoted, evidence = [], [], []
+    """Who errs less: signs of mean log ratios over sizes, of kernels and of finitely many heads.
+
+    A size at which the order is the other one counts against the claim on its own.
+    """
+    signs, quoted, evidence, reversed_ = [], [], [], []
     better, worse = pair
     for target in targets:
         for suffix in (" kernel", ""):
@@ -208,8 +211,14 @@ def _order(rows, statement, targets, pair, least, theirs):
             )
             at = np.array(sizes(rows, **curve))
             taken = at >= min(least, at[-1])
-            ratios = np.log(second / first)[taken].mean(axis=0)
+            each_size = np.log(second / first)[taken]
+            ratios = each_size.mean(axis=0)
             signs.append(sign(ratios))
+            for size, of_size in zip(at[taken], each_size, strict=True):
+                if sign(of_size) < 0:
+                    signs.append(-1)
+                    mean, error = mean_and_error(of_size)
+                    reversed_.append(f"{value(mean, error)} at n = {size} ({target}{suffix})")
             means = [value(*mean_and_error(each[taken][0])) for each in (first, second)]
             size = at[taken][0]
             quoted.append(f"{means[0]} against {means[1]} ({target}{suffix})")
@@ -221,7 +230,8 @@ def _order(rows, statement, targets, pair, least, theirs):
         theirs,
         f"n = {size}: {quoted[0]}, {quoted[-1]}" if len(quoted) > 1 else quoted[0],
         f"log of the ratio of errors, {worse} over {better}, mean over n >= {size}, paired over "
-        f"{len(ratios)} draws: {', '.join(evidence)}",
+        f"{len(ratios)} draws: {', '.join(evidence)}"
+        + (f"; the other way {', '.join(reversed_)}" if reversed_ else ""),
     )
 
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from scipy import stats
 
-from experiments._contract import Claim, Outcome, Verdict
-from experiments._rows import mean_and_error, select
+from experiments._contract import Claim, Verdict
+from experiments._rows import judged, mean_and_error, number, select, sign
 
 # An independent run of one draw with d = N = 8, 300 test examples, the ridge chosen on the test
 # set: errors over the variance of the target with n = 50, 100, 200, 400. M = 600 where finite.
@@ -92,31 +92,6 @@ def needed(at: list[int], curve: np.ndarray) -> np.ndarray:
     return found
 
 
-def value(mean: float, error: float) -> str:
-    """A number with its standard error, to the error's first digit (two where it is a 1)."""
-    if not (math.isfinite(error) and error > 0):
-        return f"{mean:.3g}"
-    digits = max(0, -math.floor(math.log10(error)) + (f"{error:e}"[0] == "1"))
-    return f"{mean:.{digits}f} ± {error:.{digits}f}"
-
-
-def sign(differences) -> int:
-    """Of the mean of differences over draws: 1 or -1 where Student's t is beyond 95%, else 0."""
-    mean, error = mean_and_error(differences)
-    if len(differences) < 2 or not abs(mean) > stats.t.ppf(0.975, len(differences) - 1) * error:
-        return 0
-    return int(np.sign(mean))
-
-
-def _judged(signs) -> Outcome:
-    """All above 0, one below, some of either (the evidence says which), or neither."""
-    if not signs:
-        return "inconclusive"
-    if min(signs) < 0:
-        return "departs" if max(signs) > 0 else "not reproduced"
-    return "reproduced" if min(signs) > 0 else "inconclusive"
-
-
 def _permutations(rows):
     found = {row["method"]: row["change"] for row in select(rows, kind="permutation")}
     attention = max(change for method, change in found.items() if "RFMLP" not in method)
@@ -146,7 +121,7 @@ def _rate(rows, name):
         found = select(rows, kind="convergence", method=method)
         mean, error = mean_and_error(_slopes(found, name))
         holds &= abs(mean + 0.5) < max(3 * error, 0.05)
-        quoted.append(f"{value(mean, error)} ({method})")
+        quoted.append(f"{number(mean, error)} ({method})")
     return quoted, holds
 
 
@@ -158,7 +133,7 @@ def _gram(rows):
     reach = stats.t.ppf(1 - 0.005 / entries, min(row["draws"] for row in scores) - 1)
     found = select(rows, kind="convergence", method="RFA")
     nearest = min(found, key=lambda row: abs(row["heads"] - 1500))
-    largest = value(*mean_and_error(nearest["largest"]))
+    largest = number(*mean_and_error(nearest["largest"]))
     return Claim(
         "Gram matrices of M heads reach the kernel as M^-1/2",
         "reproduced" if holds and score < reach else "not reproduced",
@@ -181,7 +156,7 @@ def _regressor(rows):
             errors(rows, size=largest, method=name, **curve)[0]
             for name in (method, f"{method} kernel")
         )
-        ratio = value(*mean_and_error(finite / exact))
+        ratio = number(*mean_and_error(finite / exact))
         ratios.append(f"{ratio} ({method}, {target}, n = {largest})")
     heads = select(rows, kind="curve", study="curves")[0]["heads"]
     widths = [row["heads"] for row in select(rows, kind="convergence", method="RFA")]
@@ -218,15 +193,15 @@ def _order(rows, statement, targets, pair, least, theirs):
                 if sign(of_size) < 0:
                     signs.append(-1)
                     mean, error = mean_and_error(of_size)
-                    reversed_.append(f"{value(mean, error)} at n = {size} ({target}{suffix})")
-            means = [value(*mean_and_error(each[taken][0])) for each in (first, second)]
+                    reversed_.append(f"{number(mean, error)} at n = {size} ({target}{suffix})")
+            means = [number(*mean_and_error(each[taken][0])) for each in (first, second)]
             size = at[taken][0]
             quoted.append(f"{means[0]} against {means[1]} ({target}{suffix})")
             mean, error = mean_and_error(ratios)
-            evidence.append(f"{value(mean, error)} ({target}{suffix})")
+            evidence.append(f"{number(mean, error)} ({target}{suffix})")
     return Claim(
         statement,
-        _judged(signs),
+        judged(signs),
         theirs,
         f"n = {size}: {quoted[0]}, {quoted[-1]}" if len(quoted) > 1 else quoted[0],
         f"log of the ratio of errors, {worse} over {better}, mean over n >= {size}, paired over "
@@ -246,17 +221,17 @@ def _learned(rows):
             ("RFA kernel", "errors"), ("RFMLP kernel", "errors"), ("RFMLP kernel", "oracle"),
         )
     )  # fmt: skip
-    outcome = _judged([sign(0.1 - learned), sign(blind - 1)])
+    outcome = judged([sign(0.1 - learned), sign(blind - 1)])
     if size < 400:
         outcome = "inconclusive"
     return Claim(
         "quadratic averages: RFA errs below 0.1, RFMLP above 1",
         outcome,
         "0.051 and 1.12 (n = 400)",
-        f"{value(*mean_and_error(learned))} and {value(*mean_and_error(blind))} (n = {size})",
+        f"{number(*mean_and_error(learned))} and {number(*mean_and_error(blind))} (n = {size})",
         f"kernels, {len(learned)} draws, ridges chosen on held-out examples; with that of the "
         f"reference's five that errs least on the test set, RFMLP has "
-        f"{value(*mean_and_error(oracle))}",
+        f"{number(*mean_and_error(oracle))}",
     )
 
 
@@ -300,7 +275,7 @@ def _growth(rows):
         )  # fmt: skip
     slopes = np.polyfit(np.log(reached), np.array(logs), 1)[0]
     mean, error = mean_and_error(slopes)
-    outcome = _judged([sign(slopes)])
+    outcome = judged([sign(slopes)])
     if outcome == "reproduced" and sign(slopes - 1):
         outcome = "departs"  # it grows, and not like N
     dimension = select(rows, kind="curve", study="growth")[0]["dimension"]
@@ -308,7 +283,7 @@ def _growth(rows):
         statement,
         outcome,
         "N^1 for p = 2",
-        f"N^({value(mean, error)})",
+        f"N^({number(mean, error)})",
         f"kernels, d = {dimension}, quadratic averages, {len(slopes)} draws; ratios with 95% "
         f"intervals {'; '.join(quoted)}. Theirs is a ratio of bounds; monomials of degree p in all "
         "keys are some N^p times as many as in one",
@@ -347,8 +322,8 @@ def _reference(rows):
         "errors of an independent run (ridge chosen on the test set)",
         "reproduced" if len(outside) <= 0.05 * len(scores) else "departs",
         f"{found[first][0]:.3g} ({first})",
-        value(*mean_and_error(found[first][1])),
+        number(*mean_and_error(found[first][1])),
         f"one draw of theirs; in {len(outside)} of {len(scores)} cells it is outside the 99% "
         f"prediction interval of our {draws} draws. The farthest: {worst}, {theirs:.3g} against "
-        f"{value(*mean_and_error(ours))}",
+        f"{number(*mean_and_error(ours))}",
     )

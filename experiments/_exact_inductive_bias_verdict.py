@@ -4,10 +4,10 @@ import itertools
 import math
 
 import numpy as np
-from scipy import stats
 
-from experiments._contract import Claim, Outcome, Verdict
-from experiments._rows import mean_and_error, select
+from experiments import _rows
+from experiments._contract import Claim, Verdict
+from experiments._rows import judged, mean_and_error, select, sign
 
 NEAR, DEEP = 0.9, 0.5  # target losses over the mean at which the fit is judged
 PLANTED, AVERAGED = "planted function", "images averaged down"
@@ -61,30 +61,9 @@ def tasks(rows: list[dict], name: str) -> dict[int, np.ndarray]:
 
 
 def number(mean, error, unit="") -> str:
-    """A mean and its error, to two digits of the error."""
-    if max(abs(mean), error) < 1e-6:
-        return f"under 1e-6{unit}"
-    if not (math.isfinite(mean) and error > 0):
-        return f"{mean:.4g} ± {error:.2g}{unit}"
-    digits = 1 - math.floor(math.log10(error))
-    if digits > 4:
-        return f"{mean:.1e} ± {error:.1e}{unit}"
-    return f"{mean:.{max(0, digits)}f} ± {error:.{max(0, digits)}f}{unit}"
-
-
-def _sign(differences) -> int:
-    """1 or -1 where Student's t of the mean over splits is beyond 95%, else 0."""
-    mean, error = mean_and_error(differences)
-    if len(differences) < 2 or not abs(mean) > error * stats.t.ppf(0.975, len(differences) - 1):
-        return 0
-    return int(np.sign(mean))
-
-
-def _judged(signs) -> Outcome:
-    """All above 0, all below, some of either, or neither."""
-    if min(signs) < 0:
-        return "departs" if max(signs) > 0 else "not reproduced"
-    return "reproduced" if min(signs) > 0 else "inconclusive"
+    """Information with its error; below a millionth it is rounding of a probability of 1."""
+    small = max(abs(mean), error) < 1e-6
+    return ("under 1e-6" if small else _rows.number(mean, error)) + unit
 
 
 def _moments(rows):
@@ -143,7 +122,7 @@ def _near(rows):
     found = select(rows, kind="space")
     return Claim(
         "a fit to sampled losses gives the information of hypotheses that samples all but reach",
-        _judged(signs),
+        judged(signs),
         "assumed",
         f"off by {'; '.join(quoted)}",
         f"RBF, target {factor:g} of the mean loss, {found[0]['samples']} samples a split; "
@@ -162,7 +141,7 @@ def _deep(rows):
         )
         below = (1 + errors) / (1 + bound) - 1
         mean, error = mean_and_error(errors)
-        signs.append(-1 if _sign(below) < 0 else int(abs(mean) + 2 * error < TAIL))
+        signs.append(-1 if sign(below) < 0 else int(abs(mean) + 2 * error < TAIL))
         quoted.append(f"{_percent(below)} from the bound at {nats:.0f} nats (n = {n})")
         evidence.append(
             f"n = {n}: fit {_percent(errors)}, two exact cumulants {_percent(matched)}, Sankaran "
@@ -176,7 +155,7 @@ def _deep(rows):
     ]
     return Claim(
         "the fit gives the information of hypotheses that are far beyond sampling",
-        _judged(signs),
+        judged(signs),
         "assumed",
         "; ".join(quoted),
         f"RBF, target {factor:g} of the mean loss. {'; '.join(evidence)}; the fit in other spaces "
@@ -218,14 +197,14 @@ def _sizes(rows):
         targets = few[0]["targets"][shared:]
         exact = np.array([[row["exact"][shared:] for row in found] for found in (few, many)])
         differences = (exact[0] - exact[1]).T  # [targets splits]
-        signs += [_sign(each) for each in differences]
+        signs += [sign(each) for each in differences]
         place = int(np.argmin(np.abs(np.array(targets) - 0.05)))
         means = [number(*mean_and_error(each[:, place])) for each in exact]
         quoted.append(f"{NAMES[space]} {means[0]} to {means[1]} nats")
     needed = [sign for sign in signs if sign]  # at targets that all hypotheses meet nothing is left
     return Claim(
         "more training examples leave less to be required at the same target",
-        _judged(needed or [0]),
+        judged(needed or [0]),
         "less",
         f"at a loss of {targets[place]:g}, from n = {least} to {most}: {'; '.join(quoted)}",
         f"below in {signs.count(1)}, above in {signs.count(-1)} of {len(signs)} targets and spaces "
@@ -255,7 +234,7 @@ def _tables(rows):
 def _steps(words, points, why):
     """Judged by the steps from each number of dimensions to the next, paired over splits."""
     steps = list(itertools.pairwise(points))
-    signs = [_sign(more - less) for (_, _, less), (_, _, more) in steps]
+    signs = [sign(more - less) for (_, _, less), (_, _, more) in steps]
     falls = [less for (less, *_), sign in zip(points, signs, strict=False) if sign < 0]
     evidence = (
         f"RBF, at a quarter of the variance of the targets; more in {signs.count(1)} and less in "
@@ -265,7 +244,7 @@ def _steps(words, points, why):
         evidence += f"; less above d = {', '.join(map(str, falls))}{': ' + why if why else ''}"
     return Claim(
         f"tasks of higher dimension require more: {words}",
-        _judged([sign for sign in signs if sign] or [0]),
+        judged([sign for sign in signs if sign] or [0]),
         "more",
         ", ".join(f"{number(*mean_and_error(nats))} ({name})" for _, name, nats in points)
         + " nats",
@@ -288,7 +267,7 @@ def _networks(rows):
     signs, quoted, evidence = [], [], []
     for n in sorted({row["n"] for row in select(rows, kind="networks")}):
         nats, found = against(rows, n), select(rows, kind="networks", n=n)
-        signs.append(_sign(nats["rbf"] - nats["networks"]))
+        signs.append(sign(nats["rbf"] - nats["networks"]))
         values = ", ".join(f"{NAMES[each]} {number(*mean_and_error(nats[each]))}" for each in nats)
         quoted.append(f"n = {n}: {values}")
         losses = [mean_and_error([row[name] for row in found]) for name in ("target", "train")]
@@ -300,7 +279,7 @@ def _networks(rows):
     return Claim(
         "networks encode far more of the bias than a kernel: the RBF kernel requires more for the "
         "loss that networks reach on average",
-        _judged(signs),
+        judged(signs),
         "far more",
         f"{'; '.join(quoted)} nats",
         f"{found[0]['members']} networks a split. {'; '.join(evidence)}",
@@ -323,10 +302,10 @@ def _kernels(rows):
         quoted.append(f"{NAMES[space]} {number(*mean_and_error(exact[:, place]))}")
         if space != "rbf":
             theirs = np.array([row["exact"][shared:] for row in base])
-            signs += [_sign(each) for each in (theirs - exact).T]
+            signs += [sign(each) for each in (theirs - exact).T]
     return Claim(
         "kernels of networks encode more of it than the RBF kernel",
-        _judged([sign for sign in signs if sign] or [0]),
+        judged([sign for sign in signs if sign] or [0]),
         "not compared",
         f"{', '.join(quoted)} nats at a loss of {targets[place]:g} (n = {n})",
         f"less than RBF in {signs.count(1)}, more in {signs.count(-1)} of {len(signs)} targets and "

@@ -1,10 +1,12 @@
 """What the rows of `predictive_diversity` say: differences paired over seeds, and the verdict."""
 
+import functools
 import itertools
 import math
 
 import numpy as np
 
+from experiments import _rows
 from experiments._contract import Claim, Outcome, Verdict
 from experiments._rows import mean_and_error, select
 
@@ -15,6 +17,7 @@ SURE = 2
 HARMLESS = 0.005
 """Of accuracy and of NLL, the loss that the specification calls none."""
 NAMES = {"accuracy": "accuracy", "nll": "NLL"}
+number = functools.partial(_rows.number, sign="+")
 
 
 def verdict(rows: list[dict]) -> Verdict:
@@ -33,14 +36,6 @@ def verdict(rows: list[dict]) -> Verdict:
         _free,
     )
     return Verdict(tuple(judge(rows) for judge in judges))
-
-
-def number(mean: float, error: float) -> str:
-    """With the digits that the error leaves: `+0.0123 ± 0.0045`."""
-    if not (math.isfinite(mean) and math.isfinite(error)):
-        return f"{mean} ± {error}"
-    digits = 1 - math.floor(math.log10(error)) if error > 0 else 4
-    return f"{mean:+.{max(digits, 0)}f} ± {error:.{max(digits, 0)}f}"
 
 
 def networks(rows: list[dict]) -> list[str]:

@@ -1,10 +1,13 @@
-"""What verdicts ask of rows: selection, means and exponents with their errors."""
+"""What verdicts ask of rows: selection, means with their errors and signs, exponents."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import stats
 from scipy.optimize import curve_fit
+
+from experiments._contract import Outcome
 
 
 def select(rows: Sequence[dict], **values) -> list[dict]:
@@ -19,6 +22,38 @@ def mean_and_error(values) -> tuple:
         mean = values.mean(axis=0) if len(values) else np.full(values.shape[1:], math.nan)
         return mean, np.full(values.shape[1:], math.nan)
     return values.mean(axis=0), values.std(axis=0, ddof=1) / math.sqrt(len(values))
+
+
+def number(mean: float, error: float, sign: str = "") -> str:
+    """A mean with its standard error, to two digits of that: `0.0123 ± 0.0045`.
+
+    Args:
+        mean: shown alone where the error is 0, infinite or NaN.
+        error: its standard error.
+        sign: "+" shows that of a positive mean, too.
+    """
+    if not (math.isfinite(mean) and 0 < error < math.inf):
+        return f"{mean:{sign}.3g}"
+    digits = 1 - math.floor(math.log10(error))
+    style = ".1e" if digits > 6 else f".{max(0, digits)}f"
+    return f"{mean:{sign}{style}} ± {error:{style}}"
+
+
+def sign(differences) -> int:
+    """Of the mean of independent differences: 1 or -1 where Student's t is beyond 95%, else 0."""
+    mean, error = mean_and_error(differences)
+    if len(differences) < 2 or not abs(mean) > stats.t.ppf(0.975, len(differences) - 1) * error:
+        return 0
+    return int(np.sign(mean))
+
+
+def judged(signs: Sequence[int]) -> Outcome:
+    """All above 0, all below, some of either (the evidence says which), or neither."""
+    if not signs:
+        return "inconclusive"
+    if min(signs) < 0:
+        return "departs" if max(signs) > 0 else "not reproduced"
+    return "reproduced" if min(signs) > 0 else "inconclusive"
 
 
 def growth_exponent(x: Sequence[float], y: Sequence[float]) -> float:

@@ -3,10 +3,9 @@
 import math
 
 import numpy as np
-from scipy import stats
 
 from experiments._contract import Claim, Outcome, Verdict
-from experiments._rows import mean_and_error, select
+from experiments._rows import judged, mean_and_error, select, sign
 
 # DPA without poison, and the median radius: Table 1 of arXiv:2006.14768.
 PUBLISHED = {
@@ -78,27 +77,12 @@ def _gain(rows, statement, method, other, theirs):
         )
     return Claim(
         statement,
-        _judged([sign(margin) for margin in margins]),
+        judged([sign(margin) for margin in margins]),
         theirs,
         "; ".join(quoted),
         f"points of certified accuracy, {method} less {other}, mean over B = 0 ... k / 2, paired "
         f"over {len(difference)} splits. The least and the most of all B: {'; '.join(evidence)}",
     )
-
-
-def sign(differences) -> int:
-    """Of the mean of differences over splits: 1 or -1 where Student's t is beyond 95%, else 0."""
-    mean, error = mean_and_error(differences)
-    if len(differences) < 2 or abs(mean) <= stats.t.ppf(0.975, len(differences) - 1) * error:
-        return 0
-    return int(np.sign(mean))
-
-
-def _judged(signs) -> Outcome:
-    """All settings above 0, one below, some of either (the evidence says which), or neither."""
-    if min(signs) < 0:
-        return "departs" if max(signs) > 0 else "not reproduced"
-    return "reproduced" if min(signs) > 0 else "inconclusive"
 
 
 def _saving(rows):

@@ -3,15 +3,13 @@
 import numpy as np
 
 from experiments._contract import Claim, Outcome
-from experiments._rows import mean_and_error, power_law, select
+from experiments._rows import mean_and_error, number, power_law, select, sign
 from experiments._unsupervised_pretraining_rows import (
     accuracies,
     agreement,
     from_exact,
     mean_of,
     mixtures,
-    number,
-    sign,
 )
 
 

@@ -6,17 +6,9 @@ import numpy as np
 from scipy import stats
 
 from experiments._contract import Outcome
-from experiments._rows import mean_and_error, select
+from experiments._rows import mean_and_error, number, select
 
 CONFIDENCE = 0.999  # of all comparisons of a claim together
-
-
-def number(mean: float, error: float) -> str:
-    """A mean with its standard error, whose two leading digits say how many to show."""
-    if not (math.isfinite(error) and error > 0):
-        return f"{mean:.3g}"
-    digits = max(0, 1 - math.floor(math.log10(error)))
-    return f"{mean:.{digits}f} ± {error:.{digits}f}"
 
 
 def regressions(rows: list[dict], method: str, samples: int = 0) -> list[dict]:
@@ -35,15 +27,6 @@ def mixtures(rows: list[dict], separation: float, method: str, samples: int = 0)
     """The rows of a method in a mixture, by number of labels."""
     found = select(rows, kind="mixture", separation=separation, method=method, samples=samples)
     return sorted(found, key=lambda row: row["labels"])
-
-
-def sign(differences) -> int:
-    """Of the mean over repeats: 1 or -1 where Student's t is beyond 95%, else 0."""
-    mean, error = mean_and_error(differences)
-    if len(differences) < 2 or not error > 0:
-        return 0
-    limit = stats.t.ppf(0.975, len(differences) - 1)
-    return int(np.sign(mean)) if abs(mean) > limit * error else 0
 
 
 def agreement(pairs) -> tuple[Outcome, float, float]:

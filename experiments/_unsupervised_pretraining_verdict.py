@@ -6,15 +6,13 @@ import numpy as np
 
 from experiments import _unsupervised_pretraining_others as others
 from experiments._contract import Claim, Outcome, Verdict
-from experiments._rows import mean_and_error, power_law, select
+from experiments._rows import mean_and_error, number, power_law, select, sign
 from experiments._unsupervised_pretraining_rows import (
     agreement,
     from_exact,
     mean_of,
-    number,
     regressions,
     representations,
-    sign,
 )
 
 

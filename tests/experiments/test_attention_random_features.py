@@ -148,15 +148,6 @@ def test_samples_needed_are_interpolated():
     np.testing.assert_allclose(judge.needed(at, curves), [16, 4, np.inf])
 
 
-@pytest.mark.parametrize(
-    ("mean", "error", "text"),
-    [(0.25031, 0.0142, "0.250 ± 0.014"), (0.6, 0.03, "0.60 ± 0.03"), (12.3, 4.0, "12 ± 4"),
-     (0.5, np.nan, "0.5")],
-)  # fmt: skip
-def test_a_value_has_the_digits_of_its_error(mean, error, text):
-    assert judge.value(mean, error) == text
-
-
 TASK = methods.Task(3, 4, script.TARGETS, (8, 20), 15, 2)
 
 

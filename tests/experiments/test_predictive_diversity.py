@@ -344,13 +344,3 @@ def test_networks_by_their_names():
 def test_a_config_that_cannot_be_measured_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         script.Config(**change)
-
-
-@pytest.mark.parametrize(
-    ("mean", "error", "text"),
-    [(0.01234, 0.0045, "+0.0123 ± 0.0045"), (-12.3, 3.4, "-12.3 ± 3.4"),
-     (0.5, 0.0, "+0.5000 ± 0.0000"), (math.nan, math.nan, "nan ± nan"),
-     (1234.0, 56.0, "+1234 ± 56")],
-)  # fmt: skip
-def test_numbers_have_the_digits_of_their_error(mean, error, text):
-    assert judge.number(mean, error) == text

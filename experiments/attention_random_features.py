@@ -1,7 +1,7 @@
 """A layer of random attention learns averages over keys with few samples. arXiv:2307.11353.
 
-    python -m experiments.attention_random_features quick    # 20 s, 2 CPU cores
-    python -m experiments.attention_random_features laptop   # 5 min, 2 CPU cores
+    python -m experiments.attention_random_features quick    # 28 s, 2 CPU cores
+    python -m experiments.attention_random_features laptop   # 90 s, 2 CPU cores
     python -m experiments.attention_random_features paper    # one accelerator; not run yet
 
 Claim: with frozen random query-key products and trained values (RFA), a layer of ReLU attention

@@ -1,7 +1,7 @@
 """How much inductive bias a task requires, exactly, and how far a fit is from it. arXiv:2406.15941.
 
-    python -m experiments.exact_inductive_bias quick    # 30 s, 2 CPU cores
-    python -m experiments.exact_inductive_bias laptop   # 5 min, 2 CPU cores
+    python -m experiments.exact_inductive_bias quick    # 25 s, 2 CPU cores
+    python -m experiments.exact_inductive_bias laptop   # 4 min, 2 CPU cores
     python -m experiments.exact_inductive_bias paper    # one accelerator, MNIST; not run yet
 
 Claim: the inductive bias that a target test loss e requires is I(e) = -log P(loss <= e), over

@@ -1,7 +1,7 @@
 """Tasks ask for far more inductive bias than data, exponentially in dimension. arXiv:2305.01034.
 
     python -m experiments.generalisation_difficulty quick    # 15 s, 2 CPU cores
-    python -m experiments.generalisation_difficulty laptop   # 1 min, 2 CPU cores
+    python -m experiments.generalisation_difficulty laptop   # 25 s, 2 CPU cores
     python -m experiments.generalisation_difficulty paper    # one accelerator; not run yet
 
 Claim: the bits of inductive bias that a task asks for, beyond its training data, are exponential in

@@ -1,6 +1,6 @@
 """A layer of random attention learns averages over keys with few samples. arXiv:2307.11353.
 
-    python -m experiments.attention_random_features quick    # 28 s, 2 CPU cores
+    python -m experiments.attention_random_features quick    # 25 s, 2 CPU cores
     python -m experiments.attention_random_features laptop   # 90 s, 2 CPU cores
     python -m experiments.attention_random_features paper    # one accelerator; not run yet
 

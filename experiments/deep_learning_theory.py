@@ -1,6 +1,6 @@
 """Depth over width is the size of a network's departure from its infinite limit. arXiv:2106.10165.
 
-    python -m experiments.deep_learning_theory quick    # 25 s, 2 CPU cores
+    python -m experiments.deep_learning_theory quick    # 20 s, 2 CPU cores
     python -m experiments.deep_learning_theory laptop   # 4 min, 2 CPU cores
     python -m experiments.deep_learning_theory paper    # one accelerator; not run yet
 

@@ -1,6 +1,6 @@
 """Inputs without labels reduce a task of d numbers to one of r. arXiv:2303.01566.
 
-    python -m experiments.unsupervised_pretraining quick    # 28 s, 2 CPU cores
+    python -m experiments.unsupervised_pretraining quick    # 25 s, 2 CPU cores
     python -m experiments.unsupervised_pretraining laptop   # 5 min, 2 CPU cores
     python -m experiments.unsupervised_pretraining paper    # one accelerator; not run yet
 

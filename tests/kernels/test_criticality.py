@@ -72,7 +72,9 @@ def test_parallel_is_the_derivative_of_the_step_and_the_formula():
 
     @jax.jit
     def three(kernels):
-        step = lambda kernel: criticality.kernel_step(gelu, kernel, 0.3, 1.7)  # noqa: E731
+        def step(kernel):
+            return criticality.kernel_step(gelu, kernel, 0.3, 1.7)
+
         parallel = criticality.susceptibilities(gelu, kernels, 1.7).parallel
         formula = quadrature.expectation(lambda z: gelu_(z) ** 2 * z**2, kernels)
         power = quadrature.expectation(lambda z: gelu_(z) ** 2, kernels)
@@ -245,7 +247,10 @@ def test_rough_and_bad_activations_are_named():
 
     assert "jumps at 0" in point(jnp.sign).reason
     assert "jumps at 1" in point(lambda z: jnp.where(z > 1, 1.0, 0.0), kinks=(1,)).reason
-    root = lambda z: jnp.sign(z) * jnp.sqrt(jnp.abs(z))  # noqa: E731
+
+    def root(z):
+        return jnp.sign(z) * jnp.sqrt(jnp.abs(z))
+
     assert "grows without bound at 0" in point(root).reason
     assert "sigma is zero" in point(jnp.zeros_like).reason
     with pytest.raises(ValueError, match="skip: got 1"):

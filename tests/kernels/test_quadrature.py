@@ -79,7 +79,9 @@ def test_derivatives_in_the_variance_hold_at_kinks_jumps_and_zero():
 
     @jax.jit
     def slopes(variances):
-        integral = lambda q: quadrature.expectation(function, q, kinks=(1, -2))  # noqa: E731
+        def integral(variance):
+            return quadrature.expectation(function, variance, kinks=(1, -2))
+
         return jax.vmap(jax.grad(integral))(variances)
 
     with np.errstate(divide="ignore"):

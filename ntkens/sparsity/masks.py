@@ -118,7 +118,7 @@ def top(scores: Weights, kept: int | Int[Array, ""]) -> Mask:
         TypeError: scores that are not floating, or a count that is not an integer.
     """
     _check_scores(scores)
-    _check_count("kept", kept, total(scores))
+    check_count("kept", kept, total(scores))
     names = sorted(scores)
     flat = jnp.concatenate([jnp.ravel(scores[name]) for name in names])
     ends = np.cumsum([jnp.size(scores[name]) for name in names])[:-1]
@@ -146,7 +146,7 @@ def top_by_layer(scores: Weights, kept: Mapping[str, int | Int[Array, ""]]) -> M
     _check_scores(scores)
     _check_names("kept", kept, scores)
     for name, layer in scores.items():
-        _check_count(f"kept[{name!r}]", kept[name], jnp.size(layer))
+        check_count(f"kept[{name!r}]", kept[name], jnp.size(layer))
     return {
         name: _largest(jnp.ravel(layer), kept[name]).reshape(jnp.shape(layer))
         for name, layer in scores.items()
@@ -172,8 +172,8 @@ def n_of_m(scores: Weights, n: int, m: int, *, transposed: Collection[str] = ())
     """
     _check_scores(scores)
     _check_transposed(transposed, scores)
-    _check_count("m", m, None)
-    _check_count("n", n, m)
+    check_count("m", m)
+    check_count("n", n, m)
 
     def of_layer(name, layer):
         axis = _input_axis(name, transposed)
@@ -226,7 +226,7 @@ def neurons(
         if alive is not None:
             layer = layer & jnp.expand_dims(alive, (*range(layer.ndim - 2), -1))
         if name in widths:
-            _check_count(f"kept[{name!r}]", kept[name], widths[name])
+            check_count(f"kept[{name!r}]", kept[name], widths[name])
             into = jnp.asarray(scores[name].T if name in transposed else scores[name])
             alive = _largest(jnp.sum(into, axis=range(into.ndim - 1)), kept[name])
             layer = layer & jnp.expand_dims(alive, range(layer.ndim - 1))
@@ -297,6 +297,15 @@ def check_match(argument: str, new: Mapping[str, Any], weights: Weights) -> None
             )
 
 
+def check_count(argument: str, count: int | Int[Array, ""], most: int | None = None) -> None:
+    """An error that names the argument, if it is no whole number from 1 to `most`."""
+    if not jnp.issubdtype(jnp.result_type(count), jnp.integer) or jnp.ndim(count):
+        raise TypeError(f"{argument}: got {count}; it is one whole number")
+    limit = math.inf if most is None else most
+    if is_concrete(count) and not 1 <= int(count) <= limit:
+        raise ValueError(f"{argument}: got {count}; it is a whole number from 1 to {limit}")
+
+
 def chain_widths(
     weights: Weights, chain: Sequence[str], transposed: Collection[str] = ()
 ) -> dict[str, int]:
@@ -364,14 +373,6 @@ def _check_scores(scores):
                 f"scores[{name!r}]: holds NaN, which has no rank; look for it where the scores "
                 "were computed"
             )
-
-
-def _check_count(name, count, most):
-    if not jnp.issubdtype(jnp.result_type(count), jnp.integer) or jnp.ndim(count):
-        raise TypeError(f"{name}: got {count}; it is one whole number")
-    limit = math.inf if most is None else most
-    if is_concrete(count) and not 1 <= int(count) <= limit:
-        raise ValueError(f"{name}: got {count}; it is a whole number from 1 to {limit}")
 
 
 def _check_names(argument, given, wanted):

@@ -235,16 +235,18 @@ def neurons(
 
 
 def shuffled(key: Key[Array, ""], mask: Mask) -> Mask:
-    """The mask with the places within each layer permuted: a check of what the places matter."""
+    """A mask of as many weights in each layer, at random: a check of whether places matter."""
     keys = jax.random.split(key, len(mask))
-    return {
-        name: jax.random.permutation(keys[layer], mask[name].ravel()).reshape(mask[name].shape)
-        for layer, name in enumerate(sorted(mask))
-    }
+
+    def of_layer(key, layer):
+        order = jax.random.uniform(key, (layer.size,), jnp.float32)
+        return _largest(order, jnp.sum(layer, dtype=int)).reshape(layer.shape)
+
+    return {name: of_layer(keys[place], mask[name]) for place, name in enumerate(sorted(mask))}
 
 
 def inverted(scores: Weights, kept: int | Int[Array, ""]) -> Mask:
-    """The `kept` weights of smallest score: a check of what the scores matter. Errors: `top`'s."""
+    """The `kept` weights of smallest score: a check of whether scores matter. Errors: `top`'s."""
     return top({name: -layer for name, layer in scores.items()}, kept)
 
 
@@ -350,6 +352,7 @@ def _input_axis(name, transposed):
     return -1 if name in transposed else -2
 
 
+@jax.jit  # op by op, the first call at every length takes three times as long
 def _largest(scores, kept):
     """A flat mask of the largest scores, of equal ones the first; nothing at all if one is NaN."""
     # A threshold and not a rank: a sort without indices, shared by all counts vmapped over it.

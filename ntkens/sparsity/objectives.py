@@ -183,6 +183,10 @@ def _mean_difference(pairs):
 
 
 def _standardised(rows):
+    """Rows less their mean, over their deviation; in units of the largest entry, as in `norm`."""
     shifted = rows - jnp.mean(rows, axis=1, keepdims=True)
-    variance = jnp.mean(shifted**2, axis=1, keepdims=True)
-    return jnp.where(variance > 0, shifted * jax.lax.rsqrt(jnp.where(variance > 0, variance, 1)), 0)
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(shifted), axis=1, keepdims=True))
+    varies = largest > jnp.finfo(rows.dtype).tiny
+    scaled = shifted / jnp.where(varies, largest, 1)
+    variance = jnp.mean(scaled**2, axis=1, keepdims=True)
+    return jnp.where(varies, scaled * jax.lax.rsqrt(jnp.where(varies, variance, 1)), 0)

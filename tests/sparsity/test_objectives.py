@@ -175,3 +175,17 @@ def test_the_norm_of_small_numbers_does_not_underflow_nor_that_of_none_divide():
     value, slope = norm(jnp.array([[3e-30, 0, 4e-30], [0, 0, 0]], jnp.float32))
     np.testing.assert_allclose(value, [5e-30, 0], rtol=1e-6)
     np.testing.assert_allclose(slope, [[0.6, 0, 0.8], [0, 0, 0]], rtol=1e-6)
+
+
+def test_features_of_any_size_are_matched():
+    """Nearly shut gates leave features so small that the gradient of a variance overflows."""
+    params = {"kernel": jnp.array([[3.0, -1.0, 0.5, 2.0]], jnp.float32)}
+
+    def matching(chosen, size):
+        of_size = objectives.feature_matching(lambda params, _: [size * params["kernel"]])
+        return of_size({"kernel": chosen}, params, INPUTS, LABELS)
+
+    sizes, half = jnp.array([1.0, 1e-25], jnp.float32), jnp.array([[0.1, 0.9, 0.3, 0.5]], "f4")
+    slope = jax.jit(jax.vmap(jax.grad(matching), (None, 0)))(half, sizes)
+    assert jnp.abs(slope).min() > 0.1
+    np.testing.assert_allclose(slope[1], slope[0], rtol=1e-4)

@@ -60,7 +60,7 @@ def neurons(params: Any, *, own: Sequence[Owned] = ("incoming", "bias")) -> Grou
         raise ValueError(f"own: got {tuple(own)}; wants one or more of {get_args(Owned)}")
     layers = [path.removesuffix("/kernel") for path in _kernels(params)]
     hidden = [layer for layer in layers if layer != "readout"]
-    leaves = traverse_util.flatten_dict(params, sep="/")
+    leaves = _leaves(params)
     groups = {}
     for place, layer in enumerate(hidden):
         parts = []
@@ -69,12 +69,8 @@ def neurons(params: Any, *, own: Sequence[Owned] = ("incoming", "bias")) -> Grou
         if "bias" in own and f"{layer}/bias" in leaves:
             parts.append(Part(f"{layer}/bias", (leaves[f"{layer}/bias"].ndim - 1,)))
         if "outgoing" in own:
-            is_last = place == len(hidden) - 1
-            parts.append(
-                Part("readout/kernel", (1,))
-                if is_last
-                else Part(f"{hidden[place + 1]}/kernel", (0,))
-            )
+            after = [Part(f"{below}/kernel", (0,)) for below in hidden[place + 1 : place + 2]]
+            parts += after or [Part("readout/kernel", (1,))]
         groups[layer] = tuple(parts)
     check(groups, params)
     return groups
@@ -96,7 +92,7 @@ def check(groups: Groups, params: Any) -> None:
         ValueError: a part that the params lack; axes that they lack, or not ascending; parts of one
             layer with different numbers of groups; an array that belongs to several groups.
     """
-    leaves = traverse_util.flatten_dict(params, sep="/")
+    leaves = _leaves(params)
     owners = Counter(part.path for parts in groups.values() for part in parts)
     for layer, parts in groups.items():
         if not parts:
@@ -123,7 +119,7 @@ def check(groups: Groups, params: Any) -> None:
 def ones(groups: Groups, params: Any) -> Gates:
     """Gates that are all open."""
     check(groups, params)
-    leaves = traverse_util.flatten_dict(params, sep="/")
+    leaves = _leaves(params)
     return {
         layer: jnp.ones(_gate_shape(parts[0], leaves), leaves[parts[0].path].dtype)
         for layer, parts in groups.items()
@@ -132,7 +128,7 @@ def ones(groups: Groups, params: Any) -> Gates:
 
 def count(groups: Groups, params: Any) -> int:
     """How many groups there are."""
-    leaves = traverse_util.flatten_dict(params, sep="/")
+    leaves = _leaves(params)
     return sum(math.prod(_gate_shape(parts[0], leaves)) for parts in groups.values())
 
 
@@ -142,7 +138,7 @@ def gated(groups: Groups, params: Any, gates: Gates) -> Any:
     Raises:
         ValueError: gates that do not match the groups.
     """
-    leaves = traverse_util.flatten_dict(params, sep="/")
+    leaves = _leaves(params)
     if set(gates) != set(groups):
         raise ValueError(f"gates: got {list(gates)}; there is an array for each of {list(groups)}")
     for layer, parts in groups.items():
@@ -159,9 +155,11 @@ def gated(groups: Groups, params: Any, gates: Gates) -> Any:
 
 def inner(groups: Groups, first: Any, second: Any) -> Gates:
     """<first_i, second_i> of every group, of two pytrees of the params' shape."""
-    left, right = (traverse_util.flatten_dict(tree, sep="/") for tree in (first, second))
+    left, right = _leaves(first), _leaves(second)
     return {
-        layer: sum(_within(left[part.path] * right[part.path], part) for part in parts)
+        layer: jnp.sum(
+            jnp.stack([_within(left[part.path] * right[part.path], part) for part in parts]), axis=0
+        )
         for layer, parts in groups.items()
     }
 
@@ -172,7 +170,7 @@ def competition(groups: Groups, params: Any, gates: Gates) -> Gates:
     Groups of different layers differ in size and have no inner product. Costs as much as one
     reading of the params: sum_j s_j theta_j is formed once a layer, and no Gram matrix.
     """
-    leaves = traverse_util.flatten_dict(params, sep="/")
+    leaves = _leaves(params)
     norms = inner(groups, params, params)
     found = {}
     for layer, parts in groups.items():
@@ -185,9 +183,12 @@ def competition(groups: Groups, params: Any, gates: Gates) -> Gates:
     return found
 
 
+def _leaves(params) -> dict[str, Any]:
+    return traverse_util.flatten_dict(params, sep="/")
+
+
 def _kernels(params):
-    leaves = traverse_util.flatten_dict(params, sep="/")
-    return {path: leaf for path, leaf in leaves.items() if path.endswith("/kernel")}
+    return {path: leaf for path, leaf in _leaves(params).items() if path.endswith("/kernel")}
 
 
 def _gate_shape(part, leaves):

@@ -14,6 +14,9 @@ from experiments._contract import Cell
 from experiments._progress import duration, track
 from experiments._results import Contents, ResultsFile, plain, read
 
+STOPPED = 130
+"""The exit code of a run stopped by Ctrl-C, as shells have it: 128 + SIGINT."""
+
 
 def finished(contents: Contents, cells: Sequence[Cell]) -> bool:
     """Whether every planned cell is there, and was judged."""
@@ -126,7 +129,7 @@ def continuable(
         yield
     except KeyboardInterrupt:
         console.print(f"\nStopped. {kept()}", soft_wrap=True)
-        raise SystemExit(130) from None
+        raise SystemExit(STOPPED) from None
     except Exception as error:
         error.add_note(kept())
         raise

@@ -36,6 +36,7 @@ They are called again whenever a finished run is asked for, so changing them cos
 
 import dataclasses
 import hashlib
+import os
 import re
 import shlex
 import sys
@@ -96,7 +97,15 @@ def main(script: ModuleType, args: Sequence[str] | None = None) -> None:
         description=script.__doc__,
         args=words,
     )
-    execute(script, arguments, command=shlex.join(["python", "-m", module, *words]))
+    try:
+        execute(script, arguments, command=shlex.join(["python", "-m", module, *words]))
+    except SystemExit as stop:
+        if stop.code == _session.STOPPED and args is None:
+            # Not `raise`: XLA's threads still compute what was stopped, and an interpreter that
+            # is taken down under them waits or crashes. The rows are on disk.
+            sys.stdout.flush()
+            os._exit(_session.STOPPED)
+        raise
 
 
 def execute(script: ModuleType, arguments: Arguments, command: str = "the same call") -> Verdict:

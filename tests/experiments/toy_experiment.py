@@ -16,6 +16,8 @@ import sys
 import time
 from collections.abc import Iterator
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from experiments import run
@@ -56,8 +58,14 @@ def measure(config: Config, cell: run.Cell) -> Iterator[dict]:
             "outcome": config.outcome,
         }
         if os.environ.get("TOY_HANG") == cell.key:
+            # With a computation that XLA goes on with when Python is stopped beside it: a product
+            # of matrices, since without one the CPU would run it before it returns.
+            computing = jax.lax.fori_loop(
+                0, 10**12, lambda _, x: jnp.sin(x @ x), jnp.ones((100, 100))
+            )
             print("hanging", flush=True)
             time.sleep(1000)
+            computing.block_until_ready()
 
 
 def verdict(rows: list[dict]) -> run.Verdict:

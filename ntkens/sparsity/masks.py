@@ -28,7 +28,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
-from ntkens.checks import is_concrete
+from ntkens.sparsity.checks import check_count, check_names, check_scores, check_transposed
 
 Weights = dict[str, Float[Array, "..."]]
 """The weights that can be pruned, by path."""
@@ -117,7 +117,7 @@ def top(scores: Weights, kept: int | Int[Array, ""]) -> Mask:
         ValueError: a score that is NaN; a count below 1 or above the number of weights.
         TypeError: scores that are not floating, or a count that is not an integer.
     """
-    _check_scores(scores)
+    check_scores(scores)
     check_count("kept", kept, total(scores))
     names = sorted(scores)
     flat = jnp.concatenate([jnp.ravel(scores[name]) for name in names])
@@ -126,6 +126,16 @@ def top(scores: Weights, kept: int | Int[Array, ""]) -> Mask:
     return {
         name: part.reshape(jnp.shape(scores[name])) for name, part in zip(names, parts, strict=True)
     }
+
+
+def top_within(mask: Mask, scores: Weights, kept: int | Int[Array, ""]) -> Mask:
+    """The `kept` weights of largest score among those that the mask keeps: none comes back.
+
+    As `top`, whose errors it has. Scores outside the mask do not matter, NaN or not; of a traced
+    one within it that is NaN nothing is kept, then or later.
+    """
+    within = {name: jnp.where(mask[name], each, -jnp.inf) for name, each in scores.items()}
+    return {name: each & mask[name] for name, each in top(within, kept).items()}
 
 
 def top_by_layer(scores: Weights, kept: Mapping[str, int | Int[Array, ""]]) -> Mask:
@@ -143,8 +153,8 @@ def top_by_layer(scores: Weights, kept: Mapping[str, int | Int[Array, ""]]) -> M
             above the number of weights in the layer.
         TypeError: scores that are not floating, or a count that is not an integer.
     """
-    _check_scores(scores)
-    _check_names("kept", kept, scores)
+    check_scores(scores)
+    check_names("kept", kept, scores)
     for name, layer in scores.items():
         check_count(f"kept[{name!r}]", kept[name], jnp.size(layer))
     return {
@@ -170,8 +180,8 @@ def n_of_m(scores: Weights, n: int, m: int, *, transposed: Collection[str] = ())
             NaN; a transposed layer that is not there or has more than two axes.
         TypeError: scores that are not floating.
     """
-    _check_scores(scores)
-    _check_transposed(transposed, scores)
+    check_scores(scores)
+    check_transposed(transposed, scores)
     check_count("m", m)
     check_count("n", n, m)
 
@@ -215,9 +225,9 @@ def neurons(
             fit each other; other layers in `kept`; a count below 1 or above the width; NaN.
         TypeError: scores that are not floating, or a count that is not an integer.
     """
-    _check_scores(scores)
+    check_scores(scores)
     widths = chain_widths(scores, chain, transposed)
-    _check_names("kept", kept, widths)
+    check_names("kept", kept, widths)
     mask = {name: jnp.ones(jnp.shape(layer), bool) for name, layer in scores.items()}
     alive = None
     for name in chain:
@@ -290,22 +300,13 @@ def check_mask(mask: Mask, weights: Weights) -> None:
 
 def check_match(argument: str, new: Mapping[str, Any], weights: Weights) -> None:
     """A `ValueError` that names the layer, if keys or shapes are not those of the weights."""
-    _check_names(argument, new, weights)
+    check_names(argument, new, weights)
     for name, layer in weights.items():
         if jnp.shape(new[name]) != jnp.shape(layer):
             raise ValueError(
                 f"{argument}[{name!r}]: got shape {jnp.shape(new[name])} for weights "
                 f"{jnp.shape(layer)}; members go through jax.vmap"
             )
-
-
-def check_count(argument: str, count: int | Int[Array, ""], most: int | None = None) -> None:
-    """An error that names the argument, if it is no whole number from 1 to `most`."""
-    if not jnp.issubdtype(jnp.result_type(count), jnp.integer) or jnp.ndim(count):
-        raise TypeError(f"{argument}: got {count}; it is one whole number")
-    limit = math.inf if most is None else most
-    if is_concrete(count) and not 1 <= int(count) <= limit:
-        raise ValueError(f"{argument}: got {count}; it is a whole number from 1 to {limit}")
 
 
 def chain_widths(
@@ -317,7 +318,7 @@ def chain_widths(
         ValueError: a chain of fewer than two layers, of layers that are not there, or of which one
             has not as many inputs as the one before it has outputs.
     """
-    _check_transposed(transposed, weights)
+    check_transposed(transposed, weights)
     if len(chain) < 2 or len(set(chain)) < len(chain) or not set(chain) <= set(weights):
         raise ValueError(
             f"chain: got {list(chain)}; it is two or more different ones of {sorted(weights)}"
@@ -362,34 +363,3 @@ def _largest(scores, kept):
     room = kept - jnp.sum(above, dtype=int)
     chosen = above | (equal & (jnp.cumsum(equal, dtype=int) <= room))
     return chosen & ~jnp.any(jnp.isnan(scores))
-
-
-def _check_scores(scores):
-    if not scores:
-        raise ValueError("scores: got no layer; they are of the weights, by path")
-    for name, layer in scores.items():
-        dtype = jnp.result_type(layer)
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(f"scores[{name!r}]: got dtype {dtype}; scores are floating point")
-        if is_concrete(layer) and np.isnan(np.asarray(layer)).any():
-            raise ValueError(
-                f"scores[{name!r}]: holds NaN, which has no rank; look for it where the scores "
-                "were computed"
-            )
-
-
-def _check_names(argument, given, wanted):
-    missing, unknown = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
-    if missing or unknown:
-        raise ValueError(
-            f"{argument}: lacks layers {missing} and has {unknown} besides; its layers are "
-            f"{sorted(wanted)}"
-        )
-
-
-def _check_transposed(transposed, weights):
-    for name in transposed:
-        if name not in weights or jnp.ndim(weights[name]) != 2:
-            raise ValueError(
-                f"transposed: got {name!r}; it names kernels of two axes of {sorted(weights)}"
-            )

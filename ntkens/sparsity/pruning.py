@@ -31,6 +31,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 from ntkens.sparsity import masks
+from ntkens.sparsity.checks import check_count
 from ntkens.sparsity.masks import Mask, Weights
 
 Loss = Callable[[Any, Array, Array], Float[Array, " batch"]]
@@ -153,18 +154,17 @@ def in_rounds(
     if not isinstance(rounds, int | np.integer) or rounds < 1:
         raise ValueError(f"rounds: got {rounds}; it is a whole number, at least 1")
     total = masks.total(weights)
-    masks.check_count("kept", kept, total)
+    check_count("kept", kept, total)
     everything = {name: jnp.ones(layer.shape, bool) for name, layer in weights.items()}
 
     def one_round(index, mask):
         scores = score(mask)
         masks.check_match("scores", scores, weights)
-        alive = {name: jnp.where(mask[name], each, -jnp.inf) for name, each in scores.items()}
         share = (index + 1) / rounds
         count = jnp.floor(total * (kept / total) ** share).astype(int)
         # The powers are rounded: the last must be exact, and none may fall below it.
         count = jnp.where(index + 1 < rounds, jnp.maximum(count, kept), kept)
-        return masks.top(alive, count)
+        return masks.top_within(mask, scores, count)
 
     return jax.lax.fori_loop(0, rounds, one_round, everything)
 

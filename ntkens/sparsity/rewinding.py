@@ -101,15 +101,14 @@ def path(train: Callable[[Any, Mask], Any], params: Any, levels: Levels) -> Tick
     weights = masks.weights(params)
     _check_levels(levels, masks.total(weights))
 
-    def one_level(scores, count):
-        mask = masks.top(scores, count)
+    def one_level(last, count):
+        mask = masks.top_within(*last, count)
         trained = train(masks.apply(params, mask), mask)
-        after = pruning.magnitude(masks.weights(trained))
-        # Below every magnitude: a weight that is gone does not return, even for one that is zero.
-        alive = {name: jnp.where(mask[name], each, -jnp.inf) for name, each in after.items()}
-        return alive, Tickets(mask, trained)
+        return (mask, pruning.magnitude(masks.weights(trained))), Tickets(mask, trained)
 
-    _, tickets = jax.lax.scan(one_level, pruning.magnitude(weights), jnp.array(levels.kept))
+    everything = {name: jnp.ones(layer.shape, bool) for name, layer in weights.items()}
+    start = (everything, pruning.magnitude(weights))
+    _, tickets = jax.lax.scan(one_level, start, jnp.array(levels.kept))
     return tree.index(tickets, np.array(levels.wanted))
 
 

@@ -102,7 +102,8 @@ def path(train: Callable[[Any, Mask], Any], params: Any, levels: Levels) -> Tick
     _check_levels(levels, masks.total(weights))
 
     def one_level(last, count):
-        mask = masks.top_within(*last, count)
+        mask, magnitudes = last
+        mask = masks.top_within(mask, magnitudes, count)
         trained = train(masks.apply(params, mask), mask)
         return (mask, pruning.magnitude(masks.weights(trained))), Tickets(mask, trained)
 

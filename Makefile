@@ -1,5 +1,6 @@
 # make run    environment, then the main job            make test   everything, as CI does
 # make check  ruff, pyright, fast tests                 make results  every laptop run, and the table
+# make mutate which faults the tests do not see (an hour; it continues where it was stopped)
 # PYTHON=python3.12 VENV=.venv312 make test             another interpreter, another environment
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -15,9 +16,9 @@ CACHED := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax JAX_PERSISTENT_CACHE_MI
     JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 FOUR_DEVICES := XLA_FLAGS=--xla_force_host_platform_device_count=4
 
-.PHONY: help run test test-float32 test-devices check results
+.PHONY: help run test test-float32 test-devices check results mutate
 help:
-	@sed -n 's/^# //p' Makefile | head -3
+	@sed -n 's/^# //p' Makefile | head -4
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "ntkens needs Python 3.11 or newer: install it, or say PYTHON=/its/path"; exit 1; }
@@ -55,3 +56,6 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(CACHED) $(PYTEST) -n 2 --dist loadfile -m 'not slow' tests
+
+mutate: $(READY)
+	$(BIN)/python tests/mutants.py

@@ -67,7 +67,6 @@ def test_synflow_is_the_flow_through_each_weight():
         np.testing.assert_allclose(scores.sum(), flow, rtol=1e-12)
 
 
-@pytest.mark.slow
 def test_synflow_is_conserved_through_convolutions():
     random, shapes = np.random.default_rng(0), jax.eval_shape(CONV.init, jax.random.key(0), IMAGES)
     params = jax.tree.map(lambda leaf: random.normal(size=leaf.shape), shapes)  # biases too
@@ -145,6 +144,7 @@ def test_grasp_of_a_quadratic():
     np.testing.assert_allclose(found["kernel"].ravel(), closed, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_first_order_effects_of_removing_a_weight():
     """Central differences in t of w_q -> (1 - t) w_q: |dL/dt| is snip, d||g||^2/dt = -2 grasp."""
     params, (inputs, labels), small = network(2, (8, 3, 3)), batch(), 1e-5

@@ -28,7 +28,7 @@ def plot(rows: list[dict], figure) -> None:
     _curves(curves, rows)
     _gains(gains, rows)
     _bars(checks, rows, _checked(rows), "tickets and their checks")
-    _bars(control, rows, _controlled(), "short searches, from the rewind point")
+    _bars(control, rows, _controlled(rows), "short searches, from the rewind point")
 
 
 def _curves(axes, rows):
@@ -77,11 +77,15 @@ def _checked(rows):
     return [each for each in shown if each in measured]
 
 
-def _controlled():
-    return [(f"{name}{suffix}", "") for name in BALANCED for suffix in ("", ", Lagrange")]
+def _controlled(rows):
+    measured = {row["method"] for row in rows}
+    shown = [f"{name}{suffix}" for name in BALANCED for suffix in ("", ", Lagrange")]
+    return [(name, "") for name in shown if name in measured]
 
 
 def _bars(axes, rows, shown, title):
+    if not shown:
+        axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
     at = densities(rows)
     for place, (method, check) in enumerate(shown):
         for shift, density in enumerate(at):

@@ -49,7 +49,7 @@ class Task:
 
 
 @functools.cache
-def task(dataset: str, widths: tuple[int, ...], directory: str) -> Task:
+def task(dataset: str, widths: tuple[int, ...], blocks: int, directory: str) -> Task:
     """The task of a data set; one object each, so that programs are compiled once."""
     if dataset == "digits":
         # The split is one for all seeds: differences are of networks alone.
@@ -57,7 +57,7 @@ def task(dataset: str, widths: tuple[int, ...], directory: str) -> Task:
         model = mlp.mlp(widths, CLASSES, parametrisation="standard", w_std=2**0.5, b_std=0.0)
     else:
         data = _standardised(tfds.load(dataset, directory=directory or None))
-        model = resnet.resnet20(CLASSES, width=widths[0], normalisation="batch")
+        model = resnet.resnet(widths, blocks, CLASSES, projects=False, normalisation="batch")
 
     def loss(params, inputs, labels):
         return losses.cross_entropy(model.apply(params, inputs), labels)
@@ -80,6 +80,8 @@ def features(apply, params: Any, inputs) -> list:
     def note(following, args, kwargs, context):
         result = following(*args, **kwargs)
         name = context.module.name or ""
+        if context.method_name != "__call__":
+            return result
         if name.startswith(("hidden", "stem_norm", "norm_0")):
             seen.append(jax.nn.relu(result))
         elif name.startswith(("stage", "readout")):  # a block ends with its ReLU
@@ -95,7 +97,7 @@ def without_normalisation(apply, params: Any, inputs):
     """The outputs with every signal left as it is where it would be standardised."""
 
     def skip(following, args, kwargs, context):
-        if not isinstance(context.module, Normalise):
+        if not isinstance(context.module, Normalise) or context.method_name != "__call__":
             return following(*args, **kwargs)
         scale, bias = (context.module.get_variable("params", name) for name in ("scale", "bias"))
         return args[0] * scale[None, None, None] + bias[None, None, None]

@@ -239,7 +239,7 @@ def _identities(rows):
     found = [row for row in rows if "imbalance" in row]
     long = [row for row in found if not row["method"].startswith("short")]
     settled = [value for row in long for value in row["settled"]]
-    worst = max((max(row["imbalance"]) for row in found), default=math.nan)
+    worst = float(np.max([row["imbalance"] for row in found])) if found else math.nan
     exact = all(count == row["wanted"] for row in rows for count in row["kept"])
     outcome: Outcome = "inconclusive"
     if settled:
@@ -272,7 +272,7 @@ def _published(rows):
                 mean, error = mean_and_error(found)
                 # a point for the standard error of their three seeds
                 is_near = abs(mean - accuracy) < 3 * math.hypot(error, 1.0)
-                signs.append(1 if is_near else -1)
+                signs.append(0 if math.isnan(error) else 1 if is_near else -1)
                 theirs.append(f"{accuracy:.1f} ({method}, {100 * density:.3g}%)")
                 ours.append(number(mean, error))
     return Claim(

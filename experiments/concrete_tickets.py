@@ -49,7 +49,9 @@ class Config:
     data_directory: str = ""
     """Where tensorflow-datasets keeps its files; empty for its own default."""
     widths: tuple[int, ...] = (100, 100)
-    """Hidden units for digits; of ResNet-20 for images, the channels of its first stage."""
+    """Hidden units for digits; channels of the stages of a residual network for images."""
+    blocks: int = 3
+    """Of each stage of that network, which is ResNet-20 with three."""
     densities: tuple[float, ...] = (0.02, 0.01)
     """Shares of the weights that are kept."""
     methods: tuple[str, ...] = ("SNIP", "SynFlow", "CTS loss", "CTS KL", "LTR")
@@ -96,7 +98,7 @@ class Config:
             raise ValueError(f"seeds: got {self.seeds}; an error takes at least 2")
         if not 0 < self.rewind < self.epochs:
             raise ValueError(f"rewind: got {self.rewind}; want 1 to {self.epochs - 1} epochs")
-        for name in ("together", "search", "short", "batch", "rounds", "scored"):
+        for name in ("blocks", "together", "search", "short", "batch", "rounds", "scored"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}; want at least 1")
 
@@ -113,7 +115,7 @@ LAPTOP = Config(
 )
 PAPER = Config(
     dataset="cifar10",
-    widths=(16,),
+    widths=(16, 32, 64),
     densities=(0.044, 0.0115, 0.00738, 0.00302),
     methods=tuple(methods.METHODS),
     seeds=3,
@@ -165,7 +167,7 @@ def measure(config: Config, cell: run.Cell) -> Iterator[dict]:
     """Masks of all seeds and densities; then, at each density, how well each trains."""
     name, first = cell.parameters["method"], cell.parameters["first"]
     method = methods.METHODS[name]
-    task = networks.task(config.dataset, config.widths, config.data_directory)
+    task = networks.task(config.dataset, config.widths, config.blocks, config.data_directory)
     seeds = methods.start(config, task, first, rewound=method.rewound)
     chosen = methods.choose(config, task, method, seeds)
     at = methods.densities(config, method)

@@ -136,7 +136,8 @@ def test_neurons_and_their_mask_agree_on_convolutions():
     scores = {f"{layer}/kernel": np.ones(shape) for layer, shape in enumerate(shapes)}
     counts = budgets.neurons(scores, 0.3, chain=list(scores))
     assert counts == {"0/kernel": 2, "1/kernel": 2}  # 36 + 36 + 6 of at most 91; 99 or 114 with one
-    assert masks.kept(masks.neurons(scores, counts, chain=list(scores))) == 78
+    kept = jax.jit(lambda scores: masks.kept(masks.neurons(scores, counts, chain=list(scores))))
+    assert kept(scores) == 78
 
 
 def test_layers_that_would_be_lost_are_named():

@@ -80,7 +80,7 @@ def test_signed_zeros_are_equal():
 def test_top_by_layer():
     values = np.random.default_rng(0).integers(0, 4, TOTAL).astype(float)
     kept = {"a/kernel": 1, "b/kernel": 24, "c/kernel": 3}
-    found = masks.top_by_layer(split(values), kept)
+    found = jax.jit(masks.top_by_layer)(split(values), kept)  # the counts are traced
     for name, scores in split(values).items():
         np.testing.assert_array_equal(found[name], largest(scores, kept[name]))
 
@@ -107,13 +107,15 @@ def test_n_of_m_is_brute_force_on_both_layouts():
 def test_neurons_leave_a_network_that_is_smaller():
     params = network()
     scores = {name: np.abs(w) for name, w in masks.weights(params).items()}
-    mask = masks.neurons(
-        scores,
-        {"hidden_0/kernel": 3, "hidden_1/kernel": 2},
-        chain=KERNELS,
-        transposed=["readout/kernel"],
-    )
-    assert masks.layers(mask) == {"hidden_0/kernel": 15, "hidden_1/kernel": 6, "readout/kernel": 6}
+    kept = {"hidden_0/kernel": 3, "hidden_1/kernel": 2}
+
+    @jax.jit
+    def prune(params):
+        mask = masks.neurons(scores, kept, chain=KERNELS, transposed=["readout/kernel"])
+        return masks.layers(mask), masks.apply(params, mask)
+
+    counts, masked = jax.device_get(prune(params))
+    assert counts == {"hidden_0/kernel": 15, "hidden_1/kernel": 6, "readout/kernel": 6}
     into = {name: np.asarray(scores[name]).sum(0) for name in KERNELS[:2]}
     first = np.sort(np.argsort(-into["hidden_0/kernel"])[:3])
     second = np.sort(np.argsort(-into["hidden_1/kernel"])[:2])
@@ -126,7 +128,6 @@ def test_neurons_leave_a_network_that_is_smaller():
         "readout": params["readout"] | {"kernel": params["readout"]["kernel"][:, second]},
     }
     inputs = np.random.default_rng(1).normal(size=(7, 5))
-    masked = jax.device_get(masks.apply(params, mask))
     np.testing.assert_allclose(outputs(masked, inputs), outputs(small, inputs), rtol=1e-12)
 
 
@@ -134,7 +135,7 @@ def test_filters_of_convolutions_go_with_the_weights_that_read_them():
     shapes = {"stem/kernel": (3, 3, 2, 4), "conv/kernel": (3, 3, 4, 5), "readout/kernel": (5, 3)}
     scores = {name: np.random.default_rng(0).random(shape) for name, shape in shapes.items()}
     kept = {"stem/kernel": 1, "conv/kernel": 2}
-    mask = masks.neurons(scores, kept, chain=list(shapes))
+    mask = jax.jit(lambda scores: masks.neurons(scores, kept, chain=list(shapes)))(scores)
     stem = largest(scores["stem/kernel"].sum((0, 1, 2)), 1)
     conv = largest(scores["conv/kernel"].sum((0, 1, 2)), 2)
     for name, alive in {

@@ -50,6 +50,7 @@ def plain(params, counts):
     return found
 
 
+@pytest.mark.slow
 def test_path_is_the_plain_loop_for_every_seed():
     levels = rewinding.levels(WEIGHTS, (0.1, 1, 0.5))
     points = [point(seed) for seed in range(3)]

@@ -78,7 +78,11 @@ def test_signed_zeros_are_equal():
 
 
 def test_top_by_layer():
-    values = np.random.default_rng(0).integers(0, 4, TOTAL).astype(float)
+    random = np.random.default_rng(0)  # of both signs and 20 orders of magnitude, some twice
+    values = (random.normal(size=TOTAL) * 10.0 ** random.integers(-10, 10, TOTAL)).astype(
+        np.float32
+    )
+    values = random.choice(values, TOTAL)
     kept = {"a/kernel": 1, "b/kernel": 24, "c/kernel": 3}
     found = jax.jit(masks.top_by_layer)(split(values), kept)  # the counts are traced
     for name, scores in split(values).items():

@@ -1,5 +1,6 @@
 """Objectives of gates against NumPy and scipy, and at gates that are all open."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,8 @@ import pytest
 from scipy import stats
 from scipy.special import log_softmax, softmax
 
-from ntkens.sparsity import masks, objectives
+from ntkens import tree
+from ntkens.sparsity import objectives
 
 
 class Found(NamedTuple):
@@ -17,6 +19,8 @@ class Found(NamedTuple):
     divergences: dict  # their gradient
     total: dict  # the gradient of all
 
+
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 NAMES = ("hidden/kernel", "readout/kernel")
 
@@ -49,57 +53,56 @@ INPUTS = np.random.default_rng(0).normal(size=(6, 3))
 LABELS = np.array([0, 1, 2, 0, 3, 3])
 
 
-@pytest.fixture(scope="module")
-def params():
-    rng = np.random.default_rng(1)
-    draw = {"hidden": {"kernel": (3, 5), "bias": (1, 5)}, "readout": {"kernel": (5, 4)}}
-    return jax.tree.map(
-        lambda shape: jnp.asarray(rng.normal(size=shape)),
-        draw,
-        is_leaf=lambda leaf: isinstance(leaf, tuple),
-    )
+RNG = np.random.default_rng(1)
+PARAMS = {
+    "hidden": {"kernel": RNG.normal(size=(3, 5)), "bias": RNG.normal(size=(1, 5))},
+    "readout": {"kernel": RNG.normal(size=(5, 4))},
+}
+DRAWN = {NAMES[0]: RNG.uniform(size=(3, 5)), NAMES[1]: RNG.uniform(size=(5, 4))}
+GATES = {"drawn": DRAWN, "open": jax.tree.map(np.ones_like, DRAWN),
+         "shut": jax.tree.map(np.zeros_like, DRAWN)}  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def chosen(params):
-    rng = np.random.default_rng(2)
-    return {
-        name: jnp.asarray(rng.uniform(size=w.shape)) for name, w in masks.weights(params).items()
-    }
-
-
-@pytest.fixture(scope="module")
-def found(params, chosen):
+@functools.cache
+def found():
     """Values at the gates, at open ones and at shut ones; and gradients of sums of objectives."""
 
     @jax.jit
+    @jax.vmap
     def values(chosen):
-        def total(chosen, names):
-            each = {name: ALL[name](chosen, params, INPUTS, LABELS) for name in ALL}
-            return sum(each[name] for name in names), each
+        def each(chosen):
+            return {name: ALL[name](chosen, PARAMS, INPUTS, LABELS) for name in ALL}
 
-        slope = jax.grad(total, has_aux=True)
-        divergences, each = slope(chosen, ("reverse_kl", "forward_kl"))
-        return Found(each, divergences, slope(chosen, tuple(ALL))[0])
+        def weighed(names):
+            return {name: jnp.asarray(float(name in names)) for name in ALL}
 
-    ones = jax.tree.map(jnp.ones_like, chosen)
-    gates = {"drawn": chosen, "open": ones, "shut": jax.tree.map(jnp.zeros_like, chosen)}
-    return {name: values(each) for name, each in gates.items()}
+        value, back = jax.vjp(each, chosen)
+        (divergences,) = back(weighed(("reverse_kl", "forward_kl")))
+        (total,) = back(weighed(ALL))
+        return Found(value, divergences, total)
+
+    stacked = values(jax.tree.map(lambda *each: np.stack(each), *GATES.values()))
+    return dict(zip(GATES, tree.unstack(jax.tree.map(np.asarray, stacked)), strict=True))
 
 
-def sparse(params, chosen):
+def sparse(chosen):
     return {
         "hidden": {
-            "kernel": params["hidden"]["kernel"] * chosen[NAMES[0]],
-            "bias": params["hidden"]["bias"],
+            "kernel": PARAMS["hidden"]["kernel"] * chosen[NAMES[0]],
+            "bias": PARAMS["hidden"]["bias"],
         },
-        "readout": {"kernel": params["readout"]["kernel"] * chosen[NAMES[1]]},
+        "readout": {"kernel": PARAMS["readout"]["kernel"] * chosen[NAMES[1]]},
     }
 
 
-def gradient(params, chosen):
-    """grad_theta of the mean loss by hand, for NumPy: a tanh network of two layers."""
-    net = jax.tree.map(np.asarray, sparse(params, chosen))
+def logits(net):
+    hidden = np.tanh(INPUTS @ net["hidden"]["kernel"] + net["hidden"]["bias"])
+    return hidden @ net["readout"]["kernel"]
+
+
+def gradient(chosen):
+    """grad_theta of the mean loss by hand: a tanh network of two layers."""
+    net = sparse(chosen)
     hidden = np.tanh(INPUTS @ net["hidden"]["kernel"] + net["hidden"]["bias"])
     error = (softmax(hidden @ net["readout"]["kernel"], axis=1) - np.eye(4)[LABELS]) / 6
     back = (error @ net["readout"]["kernel"].T) * (1 - hidden**2)
@@ -110,64 +113,64 @@ def gradient(params, chosen):
     }
 
 
-def test_losses_are_those_of_the_gated_network(params, chosen, found):
+def test_losses_are_those_of_the_gated_network():
     labels = np.arange(6), LABELS
-    means = [
-        -log_softmax(np.asarray(apply(each, INPUTS)), axis=1)[labels].mean()
-        for each in (sparse(params, chosen), params)
-    ]
-    values = found["drawn"].values
+    means = [-log_softmax(logits(each), axis=1)[labels].mean() for each in (sparse(DRAWN), PARAMS)]
+    values = found()["drawn"].values
     np.testing.assert_allclose(values["task_loss"], 100 * means[0], rtol=1e-12)
     np.testing.assert_allclose(values["loss_change"], 1e4 * abs(means[0] / means[1] - 1))
 
 
-def test_divergences_are_scipys(params, chosen, found):
-    s, d = (softmax(apply(each, INPUTS), axis=1) for each in (sparse(params, chosen), params))
-    values = found["drawn"].values
+def test_divergences_are_scipys():
+    s, d = (softmax(logits(each), axis=1) for each in (sparse(DRAWN), PARAMS))
+    values = found()["drawn"].values
     np.testing.assert_allclose(values["reverse_kl"], 100 * stats.entropy(s, d, axis=1).mean())
     np.testing.assert_allclose(values["forward_kl"], 100 * stats.entropy(d, s, axis=1).mean())
 
 
-def test_the_gradients_norm_is_of_all_of_theta(params, chosen, found):
-    by_hand = gradient(params, chosen)
-    square = sum(np.sum(np.asarray(each) ** 2) for each in by_hand.values())
-    np.testing.assert_allclose(found["drawn"].values["gradient_norm"], -np.sqrt(square))
+def test_the_gradients_norm_is_of_all_of_theta():
+    square = sum(np.sum(each**2) for each in gradient(DRAWN).values())
+    np.testing.assert_allclose(found()["drawn"].values["gradient_norm"], -np.sqrt(square))
 
 
-def test_matching_is_by_correlation(params, chosen, found):
+def test_matching_is_by_correlation():
     """The mean square of standardised differences is 2 (1 - r)."""
-    ones = jax.tree.map(jnp.ones_like, chosen)
-    pairs = [gradient(params, each) for each in (chosen, ones)]
+    pairs = [gradient(GATES[name]) for name in ("drawn", "open")]
     by_layer = [np.corrcoef(*(np.ravel(each[name]) for each in pairs))[0, 1] for name in NAMES]
     np.testing.assert_allclose(
-        found["drawn"].values["gradient_matching"], 200 * (1 - np.mean(by_layer)), rtol=1e-10
+        found()["drawn"].values["gradient_matching"], 200 * (1 - np.mean(by_layer)), rtol=1e-10
     )
-    layers = zip(features(sparse(params, chosen), INPUTS), features(params, INPUTS), strict=True)
+
+    def seen(net):
+        first = np.tanh(INPUTS @ net["hidden"]["kernel"])
+        return first, np.tanh(first @ net["readout"]["kernel"])
+
+    layers = zip(seen(sparse(DRAWN)), seen(PARAMS), strict=True)
     by_layer = [
         np.mean([np.corrcoef(*rows)[0, 1] for rows in zip(*layer, strict=True)]) for layer in layers
     ]
     np.testing.assert_allclose(
-        found["drawn"].values["feature_matching"], 200 * (1 - np.mean(by_layer)), rtol=1e-10
+        found()["drawn"].values["feature_matching"], 200 * (1 - np.mean(by_layer)), rtol=1e-10
     )
 
 
-def test_an_open_network_has_lost_nothing(found):
+def test_an_open_network_has_lost_nothing():
     for name in set(ALL) - {"task_loss", "gradient_norm"}:
-        np.testing.assert_allclose(found["open"].values[name], 0, atol=1e-12)
-    for layer in found["open"].divergences.values():  # least there
+        np.testing.assert_allclose(found()["open"].values[name], 0, atol=1e-12)
+    for layer in found()["open"].divergences.values():  # least there
         np.testing.assert_allclose(layer, 0, atol=1e-12)
 
 
-def test_every_gradient_is_finite(found):
+def test_every_gradient_is_finite():
     """That of the sum is if each one's is; and a network all of whose gates are shut has them."""
     for name in ("drawn", "shut"):
-        assert all(np.isfinite(layer).all() for layer in found[name].total.values())
-    assert all(np.any(layer) for layer in found["drawn"].total.values())
+        assert all(np.isfinite(layer).all() for layer in found()[name].total.values())
+    assert all(np.any(layer) for layer in found()["drawn"].total.values())
 
 
-def test_what_does_not_vary_is_zero_and_differs_by_one(found):
-    assert found["shut"].values["feature_matching"] == pytest.approx(100)
-    assert found["shut"].values["gradient_matching"] == pytest.approx(100)
+def test_what_does_not_vary_is_zero_and_differs_by_one():
+    assert found()["shut"].values["feature_matching"] == pytest.approx(100)
+    assert found()["shut"].values["gradient_matching"] == pytest.approx(100)
 
 
 def test_the_norm_of_small_numbers_does_not_underflow_nor_that_of_none_divide():

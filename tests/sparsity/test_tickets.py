@@ -1,5 +1,6 @@
 """Concrete ticket search: its identities at every step, and all masks of a tiny network."""
 
+import functools
 import itertools
 
 import jax
@@ -11,12 +12,14 @@ from scipy.special import expit, logit
 from ntkens.data import Examples
 from ntkens.sparsity import masks, objectives, tickets
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 STEPS, KEPT, RATE = 120, 5, 0.1
 COSTS = {"a": np.linspace(-3, 1, 8), "b": np.linspace(-1, 2, 12)}  # of open gates; some earn
 SIZE = 20
 
 
-@pytest.fixture(scope="module")
+@functools.cache
 def run():
     """Logits before each step and what it saw, of both controls and two scales of the task."""
 
@@ -50,9 +53,9 @@ def gradients(logits, scale, wanted):
 
 
 @pytest.mark.parametrize("member", [0, 1])
-def test_gradients_balance_at_every_step(run, member):
+def test_gradients_balance_at_every_step(member):
     """|lambda* g_s| = |g_t| where err > 0, lambda* = 0 elsewhere, and lambda is its average."""
-    logits, info = jax.tree.map(lambda leaf: leaf[member], run[0])
+    logits, info = jax.tree.map(lambda leaf: leaf[member], run()[0])
     task, sparsity, surplus = gradients(logits, (1, 1e4)[member], 1.1 * KEPT)
     np.testing.assert_allclose(info.surplus, surplus, rtol=1e-10, atol=1e-10)
     over = surplus > 0
@@ -67,9 +70,9 @@ def test_gradients_balance_at_every_step(run, member):
 
 
 @pytest.mark.parametrize("control", [0, 1])
-def test_a_step_is_adams(run, control):
+def test_a_step_is_adams(control):
     """Adam written out, on g_t + lambda g_s."""
-    logits, info = jax.tree.map(lambda leaf: leaf[0], run[control])
+    logits, info = jax.tree.map(lambda leaf: leaf[0], run()[control])
     task, sparsity, _ = gradients(logits, 1, (1.1, 1.0)[control] * KEPT)
     steps = np.concatenate([logits["a"], logits["b"]], axis=1)
     expected, first, second = steps[0], 0.0, 0.0
@@ -81,15 +84,15 @@ def test_a_step_is_adams(run, control):
         np.testing.assert_allclose(steps[step + 1], expected, rtol=1e-9, atol=1e-9)
 
 
-def test_the_tasks_scale_matters_to_lagrange_alone(run):
+def test_the_tasks_scale_matters_to_lagrange_alone():
     """But for the 1e-8 in Adam's denominator."""
-    (balanced, _), (ascended, _) = run
+    (balanced, _), (ascended, _) = run()
     np.testing.assert_allclose(balanced["a"][1], balanced["a"][0], atol=1e-5)
     assert np.abs(ascended["a"][1] - ascended["a"][0]).max() > 1
 
 
-def test_lagrange_ascends(run):
-    _, info = jax.tree.map(lambda leaf: leaf[0], run[1])
+def test_lagrange_ascends():
+    _, info = jax.tree.map(lambda leaf: leaf[0], run()[1])
     before = np.concatenate([[0], np.cumsum(0.01 * RATE * info.surplus)[:-1]])
     np.testing.assert_allclose(info.multiplier, before, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(info.expected, KEPT * (1 + info.surplus / 100), rtol=1e-12)
@@ -134,7 +137,7 @@ def all_masks():
             "readout/kernel": flat[:, 6:].reshape(-1, 2, 3)}  # fmt: skip
 
 
-@pytest.fixture(scope="module")
+@functools.cache
 def searched():
     """Of each seed, at two densities: the search, and the losses of all masks and of SNIP's."""
     everything, objective = all_masks(), objectives.task_loss(loss)
@@ -163,8 +166,8 @@ def searched():
 
 
 @pytest.mark.slow
-def test_a_ticket_is_among_the_best_of_all_masks(searched):
-    *_, losses, ticket, snip = searched
+def test_a_ticket_is_among_the_best_of_all_masks():
+    *_, losses, ticket, snip = searched()
     assert losses.shape == (SEEDS, 792)
     rank, snips = ((losses < of[:, None]).mean(axis=1) for of in (ticket, snip))
     assert rank.mean() < 0.05
@@ -173,23 +176,23 @@ def test_a_ticket_is_among_the_best_of_all_masks(searched):
 
 
 @pytest.mark.slow
-def test_a_mask_is_exact(searched):
-    mask, *_ = searched
+def test_a_mask_is_exact():
+    mask, *_ = searched()
     for place, kept in enumerate((OPEN, 3)):
         count = sum(layer[:, place].reshape(SEEDS, -1).sum(axis=1) for layer in mask.values())
         assert (count == kept).all()
 
 
 @pytest.mark.slow
-def test_a_member_is_the_search_alone(searched):
+def test_a_member_is_the_search_alone():
     """To rounding, which 200 steps let grow."""
     key = jax.random.split(jax.random.key(0), SEEDS)[3]
     params, examples = tiny(key)
     objective = objectives.task_loss(loss)
     logits, info = tickets.search(key, objective, params, examples, 3, epochs=200, batch=64)
     for name, layer in logits.items():
-        np.testing.assert_allclose(layer, searched[1][name][3, 1], rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(info.expected, searched[2].expected[3, 1], rtol=1e-6)
+        np.testing.assert_allclose(layer, searched()[1][name][3, 1], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(info.expected, searched()[2].expected[3, 1], rtol=1e-6)
 
 
 def test_a_search_has_the_dtype_of_the_params(key):

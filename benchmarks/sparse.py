@@ -18,7 +18,7 @@ of one run, summed over cores: of the matrix products, at the rate of large ones
 forward and backward pass, from runs with plain descent and no mask; of Adam and the mask, from
 ours; of what the loop takes beyond ours, which is the dispatch of its calls. One program spares the
 dispatch and fills the cores; the rest is work that it does too. `limit`: how many times faster than
-the loop it would be if that work kept all cores busy; and if nothing were left but the products.
+a loop on one core it would be if that work kept all cores busy; and if it were the products alone.
 """
 
 import argparse
@@ -166,8 +166,8 @@ def measure(width: int, train: Examples, mesh, rate: float) -> list[dict]:
                 "dispatch": processor["loop"] - processor["ours"],
             }.items()
         }
-        row["limit"] = mesh.size * row["loop"] / processor["ours"]
-        row["limit of products"] = mesh.size * row["loop"] / products
+        row["limit"] = mesh.size * processor["loop"] / processor["ours"]
+        row["limit of products"] = mesh.size * processor["loop"] / products
         print(describe(row), flush=True)
         rows.append(row)
     return rows
@@ -196,7 +196,7 @@ def report_parts(rows: list[dict], cores: int) -> None:
     if most < LEAST:
         print(
             f"\n  {LEAST:.0f} x is not possible here: the work that both do, on {cores} cores that "
-            f"never wait, is done {most:.1f} x faster than the loop at most."
+            f"never wait, is done {most:.1f} x faster than by the loop at most."
         )
 
 

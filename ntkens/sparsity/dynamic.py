@@ -167,7 +167,10 @@ def rewired(
             pruned = {name: jnp.where(mask[name], 0, -weight) for name, weight in weights.items()}
             still = {name: mask[name] & state.mask[name] for name in mask}
             inner = _erased(optimiser, state.inner, params, still)
-            return masks.replace(jax.tree.map(jnp.zeros_like, updates), pruned), inner, mask
+            moves = masks.replace(jax.tree.map(jnp.zeros_like, params), pruned)
+            # of the dtypes that the optimiser gives, which may be wider than the params'
+            like, *_ = jax.eval_shape(step)
+            return jax.tree.map(lambda move, as_: move.astype(as_.dtype), moves, like), inner, mask
 
         is_due = (state.step > 0) & (state.step % period == 0) & (state.step < end)
         updates, inner, mask = jax.lax.cond(is_due, exchanged, step)
@@ -227,11 +230,22 @@ def in_time_over_parametrisation(state: State) -> Float[Array, ""]:
 
 
 def _erased(optimiser, inner, params, mask):
-    """The optimiser's state with zeros for the weights outside of a mask."""
-    present = masks.apply(jax.tree.map(jnp.ones_like, params), mask)
-    return optax.tree.map_params(
-        optimiser, lambda leaf, is_in: jnp.where(is_in > 0, leaf, 0), inner, present
-    )
+    """The optimiser's state with zeros for the weights outside of a mask.
+
+    What is not of single weights, such as means over rows, stays.
+    """
+
+    def is_absent(leaf):
+        return isinstance(leaf, optax.MaskedNode)
+
+    def erased(leaf, is_in):
+        if is_absent(leaf) or leaf.shape != is_in.shape:
+            return leaf
+        return jnp.where(is_in, leaf, 0)
+
+    everywhere = jax.tree.map(jnp.ones_like, params)
+    is_in = jax.tree.map(lambda leaf: leaf > 0, masks.apply(everywhere, mask))
+    return optax.tree.map_params(optimiser, erased, inner, is_in, is_leaf=is_absent)
 
 
 def _check_fraction(fraction):

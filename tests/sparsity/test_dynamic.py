@@ -49,8 +49,11 @@ def mean_loss(params):
 
 
 def optimiser(method, key, mask):
-    """With two moments and weight decay."""
-    inner = optax.adamw(0.05, weight_decay=0.1)
+    """With two moments and weight decay for weights, and what else there is treated apart."""
+    inner = optax.multi_transform(
+        {"weights": optax.adamw(0.05, weight_decay=0.1), "rest": optax.sgd(0.05, momentum=0.9)},
+        lambda params: jax.tree.map(lambda leaf: "rest" if len(leaf) == 1 else "weights", params),
+    )
     if method == "set":
         return dynamic.set(key, inner, mask, period=PERIOD, end=END, fraction=FRACTION)
     return dynamic.rigl(inner, mask, period=PERIOD, end=END, fraction=FRACTION)
@@ -230,6 +233,18 @@ def test_vmapped_members_equal_those_trained_alone(key):
     )
     # and vmapped, an exchange is still a branch: else all its sorts would run at every step
     assert any(in_programs(jax.make_jaxpr(vmapped)(own).jaxpr, "cond"))
+
+
+def test_dtypes_stay_as_the_optimiser_has_them():
+    """Updates and memory wider than the params; memory that is not of single weights."""
+    params = {"kernel": jnp.ones((4, 3), jnp.bfloat16)}
+    mask = {"kernel": jnp.eye(4, 3, dtype=bool)}
+    for inner in (optax.adam(0.1, mu_dtype=jnp.float32), optax.adafactor(0.1)):
+        own = dynamic.rigl(inner, mask, period=1, end=3)
+        state = jax.eval_shape(own.init, params)
+        updates, after = jax.eval_shape(own.update, params, state, params)
+        expected, _ = jax.eval_shape(inner.update, params, state.inner, params)
+        assert (updates, after) == (expected, state)
 
 
 def test_bad_input_is_named(key):

@@ -40,7 +40,7 @@ def _table(axes, rows, names, title):
                   label=f"Table 2: {configuration}")  # fmt: skip
     axes.set(xlabel="% of neurons pruned", ylabel="% right after pruning", title=title)
     axes.set(xlim=(-5, 105), ylim=(0, 103))
-    axes.legend(fontsize=7, loc="center left")
+    axes.legend(fontsize=7, loc="center", markerscale=0.5)
 
 
 def _distances(axes, rows, names):
@@ -59,8 +59,13 @@ def _gates(axes, rows, name, title):
         shares = np.array(row["histogram"]) / np.sum(row["histogram"])
         edges = np.linspace(0, 1, len(shares) + 1)
         axes.stairs(shares, edges, color=colour, lw=1.5, label=configuration)
-    axes.set(xlabel="gate s", ylabel="share of neurons", yscale="log", title=title + name)
-    axes.title.set_fontsize(10)
+    axes.set(
+        xlabel="gate s",
+        ylabel="share of neurons",
+        yscale="log",
+        ylim=(1e-3, 1.3),
+        title=title + name,
+    )
     axes.legend(fontsize=7)
 
 
@@ -73,14 +78,13 @@ def _baselines(axes, rows):
             for row in select(rows, kind="baseline", reading=name, method=method):
                 mean, error = mean_and_error(100 * np.array(row["retrained"]))
                 x = np.sum(row["kept"], axis=1).mean() * 1.03 ** (offset - 1.5)
-                label = (
-                    None if method in labelled else f"{method}, {'retrained' * (method != SMALL)}"
-                )
+                shown = method if method == SMALL else f"{method}, retrained"
+                label = None if method in labelled else shown
                 labelled.add(method)
                 axes.errorbar(max(x, 0.5), mean, error, color=colour, marker="os"[place],
                               label=label)  # fmt: skip
-    axes.set(xscale="log", xlabel="neurons kept", ylabel="% right",
+    axes.set(xscale="log", ylim=(0, 103), xlabel="neurons kept", ylabel="% right",
              title="as many neurons of each layer (circles SGD, squares Adam)")  # fmt: skip
     axes.title.set_fontsize(10)
     if labelled:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="lower right")

@@ -313,7 +313,7 @@ def _against(rows, method) -> Claim:
             gaps = {
                 when: 100 * (np.array(game[when]) - np.array(other[when]))[works]
                 for when in ("at_once", "retrained")
-                if other[when]
+                if game[when] and other[when]
             }
             if works.sum() < 2:
                 continue

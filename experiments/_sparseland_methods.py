@@ -38,9 +38,9 @@ class Start(NamedTuple):
     scores: Any = None
 
 
-def dense(config: Any, width: int, first: int = 0) -> Start:
+def dense(config: Any, width: int) -> Start:
     """Networks of some width with all their weights, at initialisation; of one density."""
-    params = repeated(networks.initial(config, width, first), 1)
+    params = repeated(networks.initial(config, width), 1)
     weights = masks.weights(params)
     return Start(params, {name: np.ones(leaf.shape, bool) for name, leaf in weights.items()})
 

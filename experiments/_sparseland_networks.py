@@ -1,5 +1,6 @@
 """The data and networks of `sparseland`, and how many weights they have, used how often."""
 
+import bisect
 import functools
 import math
 from typing import Any
@@ -68,6 +69,7 @@ def transposed(name: str) -> tuple[str, ...]:
     return ("readout/kernel",) if name == "mlp" else ()
 
 
+@functools.cache
 def shapes(name: str, width: int) -> masks.Weights:
     """The weights of a network that can be pruned, as shapes alone."""
     size = (1, 8, 8, 1) if name == "mlp" else (1, 32, 32, 3)
@@ -82,9 +84,11 @@ def widest(name: str, width: int, kept: int) -> int:
     Raises:
         ValueError: one unit has more weights than that.
     """
-    for narrow in range(width, 0, -1):
-        if masks.total(shapes(name, narrow)) <= kept:
-            return narrow
+    narrow = bisect.bisect_right(
+        range(1, width + 1), kept, key=lambda width: masks.total(shapes(name, width))
+    )
+    if narrow:
+        return narrow
     raise ValueError(
         f"densities: one leaves {kept} weights, and a dense {name} of width 1 has "
         f"{masks.total(shapes(name, 1))}; want a larger density or width"
@@ -101,7 +105,7 @@ def uses(name: str, width: int) -> dict[str, int]:
     return {path: places(path) for path in shapes(name, width)}
 
 
-def key_of(key: Key[Array, ""], seed: Any, purpose: int) -> Array:
+def key_of(key: Key[Array, ""], seed: Any, purpose: Any) -> Array:
     """The key of a seed for one purpose; the same for all methods."""
     return jax.random.fold_in(jax.random.fold_in(key, seed), purpose)
 
@@ -109,15 +113,21 @@ def key_of(key: Key[Array, ""], seed: Any, purpose: int) -> Array:
 @functools.cache
 def initial(config: Any, width: int, purpose: int = PARAMS) -> Any:
     """Params of each seed before training, [seeds ...]."""
+    seeds = np.arange(config.seeds)
+    return jax.device_get(_initialiser(config, width)(jax.random.key(config.seed), seeds, purpose))
+
+
+@functools.cache
+def _initialiser(config, width):
     model = network(NETWORKS[config.dataset], width)
     example = load(config).train.inputs[0, :1]
 
-    def of_seed(seed):
-        return model.init(key_of(jax.random.key(config.seed), seed, purpose), example)
+    @jax.jit
+    def initial(key, seeds, purpose):
+        # A loop, for vmapped random numbers take twice as long to compile.
+        return jax.lax.map(lambda seed: model.init(key_of(key, seed, purpose), example), seeds)
 
-    # A loop, for vmapped random numbers take twice as long to compile.
-    params = jax.jit(functools.partial(jax.lax.map, of_seed))(np.arange(config.seeds))
-    return jax.device_get(params)
+    return initial
 
 
 def examples_of(data: Any, seed: Int[Array, ""]) -> Any:

@@ -2,8 +2,7 @@
 
 A member is a seed, its first params and a mask. Methods differ in what they hand over; data,
 initial params, order of the examples, optimiser and steps of a seed are the same for all of them,
-and so differences between methods are paired. All seeds, densities and controls that are handed
-over together are one compiled program.
+and so differences between methods are paired. Seeds and densities go through one compiled program.
 """
 
 import functools
@@ -87,27 +86,28 @@ def accuracy(model: Model, params: Any, test: Examples) -> Float[Array, ""]:
     return jnp.mean(model.apply(params, test.inputs).argmax(axis=-1) == test.labels)
 
 
-def train(
-    config: Any,
-    params: Any,
-    mask: masks.Mask,
-    *,
-    width: int = 0,
-    first: int = 0,
-    last: int = 0,
-) -> Trained:
-    """Trains every member under its mask; as one program.
+def train(config: Any, params: Any, mask: Any, *, width: int = 0, first: int = 0) -> Trained:
+    """Trains every member under its mask, from an epoch on to the last.
+
+    Members go through one compiled program, which all methods and controls share: of all seeds and
+    as many of the second axis as there are densities; the last are trained again to fill it up.
 
     Args:
         config: of the script.
-        params: what training starts from, [seeds densities ...].
+        params: what training starts from, [seeds others ...].
         mask: of the same axes.
         width: of the network, if not the config's.
         first: the epoch that training continues from.
-        last: the epoch it ends before, if not the config's.
     """
-    trainer = _static_trainer(config, width or config.width, first, last or config.epochs)
-    return over_members(trainer, (_seeds(mask), params, mask), networks.load(config))
+    trainer = _static_trainer(config, width or config.width, first)
+    stacked, data = (_seeds(mask), params, mask), networks.load(config)
+    others, together = jax.tree.leaves(mask)[0].shape[1], len(config.densities)
+    blocks = []
+    for start in range(0, others, together):
+        places = np.minimum(np.arange(start, start + min(together, others)), others - 1)
+        block = jax.tree.map(lambda leaf, places=places: np.asarray(leaf)[:, places], stacked)
+        blocks.append(over_members(trainer, block, data))
+    return jax.tree.map(lambda *each: np.concatenate(each, axis=1)[:, :others], *blocks)
 
 
 def train_moving(
@@ -178,12 +178,13 @@ def _train_static(config, model, seed, params, mask, data, first, last):
 
 
 @functools.cache  # a new function would be compiled anew
-def _static_trainer(config, width, first, last):
+def _static_trainer(config, width, first):
     model = networks.network(networks.NETWORKS[config.dataset], width)
 
     def member(own, data):
         seed, params, mask = own
         data = networks.examples_of(data, seed)
+        last = config.epochs
         params = _train_static(config, model, seed, params, mask, data, first, last)
         return Trained(params, mask, accuracy(model, params, data.test), masks.density(mask))
 

@@ -1,0 +1,365 @@
+"""Starts, controls, costs and rows of `sparseland`; each of its verdicts turns over."""
+
+import copy
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import _sparseland_methods as methods
+from experiments import _sparseland_networks as networks
+from experiments import _sparseland_table as table
+from experiments import _sparseland_training as training
+from experiments import _sparseland_verdict as judge
+from experiments import sparseland as script
+from experiments._sparseland_taxonomy import CHECKS, PLACES
+from ntkens.data import Dataset, Examples
+from ntkens.models import cost
+from ntkens.sparsity import masks
+
+CLAIMS = ("structure", "random", "budget", "dynamic", "operations", "small_dense", "collapse",
+          "sanity", "exploration", "rewinding", "order", "published")  # fmt: skip
+EXPECTED = dict.fromkeys(CLAIMS, "reproduced")
+SEEDS = 8
+DENSITIES = (0.1678, 0.044, 0.0115)
+# Accuracies at these densities in which every lesson is true, and the published ones for images.
+TRUE = {
+    "small dense": (0.91, 0.85, 0.72),
+    "random uniform": (0.87, 0.70, 0.15),
+    "random ERK": (0.883, 0.796, 0.344),
+    "SNIP": (0.891, 0.825, 0.661),
+    "GraSP": (0.889, 0.831, 0.55),
+    "SynFlow": (0.879, 0.814, 0.685),
+    "one-shot": (0.915, 0.88, 0.74),
+    "IMP": (0.9195, 0.879, 0.7485),
+    "LTR": (0.9215, 0.891, 0.76),
+    "SET": (0.89, 0.84, 0.65),
+    "RigL": (0.90, 0.86, 0.70),
+    "neurons": (0.90, 0.80, 0.60),
+}
+LOST = {"shuffled": (0.001, 0.01, 0.1), "inverted": (0.01, 0.1, 0.3), "drawn anew": (0, 0, 0)}
+
+
+def planted():
+    """Rows in which everything that the lessons say is true."""
+    rng = np.random.default_rng(0)
+
+    def around(value):
+        return list(value + 0.001 * rng.normal(size=SEEDS))
+
+    rows = []
+
+    def trained(method, density, accuracy, **others):
+        rows.append({"network": "resnet20", "kind": "trained", "method": method, "density": density,
+                     **PLACES[method]._asdict(), "kept": density, "accuracies": around(accuracy),
+                     "training_operations": 2.0 if method in ("IMP", "LTR") else density,
+                     "inference_operations": density, "explored": density, "empty_layers": 0.0,
+                     **others})  # fmt: skip
+
+    trained("dense", 1.0, 0.885)
+    trained("one-shot", 0.5, 0.92)
+    trained("N:M", 0.5, 0.91)
+    for method, values in TRUE.items():
+        for place, density in enumerate(DENSITIES):
+            trained(method, density, values[place])
+            if method in ("SNIP", "GraSP", "SynFlow", "one-shot", "IMP", "LTR"):
+                for check in CHECKS:
+                    lost = -LOST[check][place]
+                    rows.append({"kind": "check", "method": method, "check": check,
+                                 "density": density, "differences": around(lost)})  # fmt: skip
+    for density in (0.01, 0.001):
+        for method, empty in (("SNIP", 1), ("GraSP", 0), ("SynFlow", 0), ("magnitude", 2)):
+            counts = [empty if density < 0.01 else 0] * SEEDS
+            rows.append({"kind": "collapse", "method": method, "density": density,
+                         "empty_layers": counts})  # fmt: skip
+    for fraction in (0.0, 0.1, 0.3):
+        rows.append({"kind": "exploration", "density": 0.0115, "fraction": fraction,
+                     "explored": around(0.02 + fraction), "accuracies": around(0.4 + fraction)}
+                    )  # fmt: skip
+    for network, ratio in (("mlp", 1.0), ("resnet20", 1.8)):
+        for density in DENSITIES:
+            for budget, factor in (("uniform", 1), ("ERK", ratio)):
+                rows.append({"kind": "budget", "network": network, "budget": budget,
+                             "density": density, "inference_operations": factor * density}
+                            )  # fmt: skip
+    return rows
+
+
+def outcomes(rows):
+    return dict(zip(CLAIMS, (claim.outcome for claim in script.verdict(rows).claims), strict=True))
+
+
+def swap(first, second):
+    """The names of two methods, in every row."""
+
+    def apply(rows):
+        names = {first: second, second: first}
+        for row in rows:
+            row["method"] = names.get(row.get("method"), row.get("method"))
+
+    return apply
+
+
+def change(kind, where=None, **values):
+    def apply(rows):
+        for row in rows:
+            if row["kind"] == kind and all(row[k] == v for k, v in (where or {}).items()):
+                row |= values
+
+    return apply
+
+
+def drop(kind, **where):
+    def apply(rows):
+        rows[:] = [
+            row
+            for row in rows
+            if row["kind"] != kind or any(row.get(name) != where[name] for name in where)
+        ]
+
+    return apply
+
+
+def noise(rows):
+    """Accuracies that have nothing to do with the methods."""
+    rng = np.random.default_rng(3)
+    for row in rows:
+        for name, mean in (("accuracies", 0.5), ("differences", 0.0)):
+            if name in row:
+                row[name] = list(mean + 0.05 * rng.normal(size=SEEDS))
+
+
+def test_planted_rows_give_the_planted_verdict():
+    assert outcomes(planted()) == EXPECTED
+
+
+LOW = {"density": 0.0115}
+
+
+@pytest.mark.parametrize(
+    ("break_", "turned"),
+    [
+        (change("trained", {"method": "neurons", **LOW}, accuracies=[0.9] * SEEDS),
+         {"structure": "departs"}),
+        (drop("trained", method="N:M"), {"structure": "inconclusive"}),
+        (change("trained", {"method": "random ERK", "density": 0.1678}, accuracies=[0.8] * SEEDS),
+         {"random": "not reproduced", "published": "departs"}),
+        (change("check", {"check": "shuffled", **LOW}, differences=[-0.4, -0.42] * 4),
+         {"budget": "not reproduced"}),
+        (swap("SET", "random ERK"), {"dynamic": "departs", "random": "reproduced",
+                                     "order": "reproduced", "small_dense": "reproduced",
+                                     "published": "departs"}),
+        (swap("SET", "RigL"), {"dynamic": "departs"}),
+        (drop("trained", method="RigL"), {"dynamic": "inconclusive"}),
+        (change("budget", inference_operations=0.1), {"operations": "not reproduced"}),
+        (change("trained", training_operations=0.02), {"operations": "not reproduced"}),
+        (drop("budget"), {"operations": "inconclusive"}),
+        (change("trained", {"method": "small dense", **LOW}, accuracies=[0.1] * SEEDS),
+         {"small_dense": "not reproduced"}),
+        (change("trained", {"method": "small dense", **LOW}, accuracies=[0.2] * SEEDS),
+         {"small_dense": "departs"}),
+        (swap("SNIP", "SynFlow"), {"collapse": "inconclusive", "order": "departs"}),
+        (change("collapse", {"method": "SynFlow"}, empty_layers=[0] * 7 + [1]),
+         {"collapse": "not reproduced"}),
+        (change("collapse", empty_layers=[0] * SEEDS), {"collapse": "inconclusive"}),
+        (change("check", {"method": "GraSP", "density": 0.1678}, differences=[-0.1, -0.11] * 4),
+         {"sanity": "departs"}),
+        (change("check", {"method": "LTR", **LOW}, differences=[0.01, -0.01] * 4),
+         {"sanity": "inconclusive"}),
+        (drop("check", method="LTR"), {"sanity": "inconclusive"}),
+        (change("exploration", accuracies=[0.4] * SEEDS), {"exploration": "inconclusive"}),
+        (change("exploration", {"fraction": 0.3}, accuracies=[0.1, 0.12] * 4),
+         {"exploration": "not reproduced"}),
+        (change("exploration", explored=[0.02] * SEEDS), {"exploration": "inconclusive"}),
+        (swap("LTR", "IMP"), {"rewinding": "not reproduced"}),
+        (drop("trained", method="SynFlow"), {"order": "inconclusive"}),
+        (noise, {name: "inconclusive" for name in CLAIMS if name not in
+                 ("operations", "collapse", "published")} | {"published": "departs"}),
+    ],
+)  # fmt: skip
+def test_the_verdict_turns_over(break_, turned):
+    rows = copy.deepcopy(planted())
+    break_(rows)
+    found = outcomes(rows)
+    assert {name: found[name] for name in turned} == turned
+
+
+def test_the_published_table_is_judged_only_for_its_network():
+    rows = planted()
+    change("trained", network="mlp")(rows)
+    assert len(script.verdict(rows).claims) == len(CLAIMS) - 1
+    assert set(judge.PUBLISHED) == set(script.PAPER.densities)
+
+
+@pytest.mark.parametrize(("name", "width"), [("mlp", 256), ("resnet20", 16)])
+def test_uses_of_weights_add_up_to_the_operations_of_the_program(name, width):
+    images = jax.ShapeDtypeStruct((1, 8, 8, 1) if name == "mlp" else (1, 32, 32, 3), jnp.float32)
+    model = networks.network(name, width)
+    params = jax.eval_shape(model.init, jax.random.key(0), images)
+    weights, uses = networks.shapes(name, width), networks.uses(name, width)
+    assert sum(w.size * uses[path] for path, w in weights.items()) == cost.macs(
+        model, params, images
+    )
+
+
+@pytest.mark.parametrize("kept", [75, 844, 16896, 84480])
+def test_the_small_dense_network_is_the_widest_that_fits(kept):
+    """64 w + w^2 + 10 w weights: the root of a quadratic, rounded down."""
+    assert networks.widest("mlp", 256, kept) == math.floor(-37 + math.sqrt(37**2 + kept))
+
+
+def test_too_few_weights_for_a_dense_network():
+    with pytest.raises(ValueError, match="densities: one leaves 74 weights"):
+        networks.widest("mlp", 256, 74)
+
+
+SMALL = script.Config(
+    seeds=2,
+    densities=(0.2, 0.08),
+    checked=(0.08,),
+    patterns=((1, 4),),
+    width=16,
+    epochs=4,
+    batch=256,
+    rewind=1,
+    pruned=0.7,
+    period=2,
+    explored=0.08,
+    fractions=(0.0, 0.5),
+    scored=32,
+    rounds=3,
+    emptied=(0.2, 0.08),
+)
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_controls_break_one_thing_each():
+    weights = networks.shapes("mlp", 16)
+    rng = np.random.default_rng(0)
+    scores = {name: rng.normal(size=(2, 2, *w.shape)) for name, w in weights.items()}
+    params = {"layer": {"kernel": np.zeros((2, 2))}}
+    mask = {name: each > 0.5 for name, each in scores.items()}
+    start = methods.Start(params, mask, scores)
+    fresh = {"layer": {"kernel": np.ones((2,))}}
+    found = {name: methods.control(SMALL, name, start, fresh) for name in CHECKS}
+    for name, layer in mask.items():
+        before = np.asarray(layer).reshape(4, -1)
+        for check in ("shuffled", "inverted"):
+            after = np.asarray(found[check].mask[name]).reshape(4, -1)
+            np.testing.assert_array_equal(after.sum(axis=1), before.sum(axis=1))
+            assert (after != before).any(axis=1).all()
+        for own, inverted in zip(
+            scores[name].reshape(4, -1),
+            np.asarray(found["inverted"].mask[name]).reshape(4, -1),
+            strict=True,
+        ):
+            assert own[inverted].max() < own[~inverted].min()
+    assert found["drawn anew"].mask is mask
+    np.testing.assert_array_equal(found["drawn anew"].params["layer"]["kernel"], 1)
+    assert found["shuffled"].params is params
+
+
+def test_rows_count_what_training_costs():
+    """One layer of the three at a half for half of the time, after all of it once."""
+    sizes = table.sizes(SMALL)
+    counts = sizes | {"hidden_1/kernel": sizes["hidden_1/kernel"] // 2}
+    found = training.Trained(
+        None,
+        {name: np.arange(size)[None, None] < counts[name] for name, size in sizes.items()},
+        np.array([[0.5]]),
+        np.array([[1.0]]),
+    )
+    stages = [
+        table.stage(SMALL, sizes),
+        table.stage(SMALL, table.kept(found.mask, 0), 2),
+    ]
+    row = table.trained(SMALL, "one-shot", 0.6, found, 0, stages)
+    share = sum(counts.values()) / sum(sizes.values())
+    assert row["kept"] == row["inference_operations"] == share
+    assert row["training_operations"] == pytest.approx(1 + share / 2, abs=1e-12)
+    assert row["empty_layers"] == 0
+
+
+def rows_of(config, family):
+    (cell,) = [cell for cell in script.plan(config) if cell.key == family]
+    return list(script.measure(config, cell))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiled_quickly")
+def test_every_method_keeps_its_budget_and_its_place():
+    total = masks.total(networks.shapes("mlp", 16))
+    rows = [row for family in ("after", "LTR", "RigL") for row in rows_of(SMALL, family)]
+    trained = [row for row in rows if row["kind"] == "trained"]
+    assert {row["method"] for row in trained} == {
+        "one-shot", "N:M", "neurons", "LTR", "RigL",
+    }  # fmt: skip
+    for row in trained:
+        kept = round(total * row["kept"])
+        budget = math.floor(row["density"] * total + 1e-9)
+        assert kept == budget or (row["method"] == "neurons" and 0.5 * budget < kept < budget)
+        assert row["inference_operations"] == pytest.approx(row["kept"])
+        assert (row["mask"] == "dynamic") == (row["method"] == "RigL")
+    by_method = {(row["method"], row["density"]): row for row in trained}
+    one_shot, ticket, moving = (by_method[name, 0.08] for name in ("one-shot", "LTR", "RigL"))
+    share = one_shot["kept"]
+    assert one_shot["training_operations"] == pytest.approx(1 + share)
+    # 4 of 20 steps to the rewind point, levels of all, 30% and 20% and 9% on the way to 8%
+    levels = [math.floor(total * part) / total for part in (1, 0.3, 0.2, 0.09)]
+    assert ticket["training_operations"] == pytest.approx((1 + 3 * (sum(levels) + share)) / 4)
+    # moves at steps 2, 4, ... 12 of 20 take the gradient of all weights
+    assert moving["training_operations"] == pytest.approx(
+        share + (1 - share) * 7 / 3 / 20, abs=0.02
+    )
+    assert share < moving["explored"] <= 1
+    checks = [row for row in rows if row["kind"] == "check"]
+    assert len(checks) == len(CHECKS) + 2
+    for row in checks:
+        own = by_method[row["method"], row["density"]]["accuracies"]
+        differences = np.subtract(row["accuracies"], own)
+        np.testing.assert_allclose(row["differences"], differences, atol=2e-6)  # rounded rows
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiled_quickly")
+def test_the_accelerators_path_on_a_few_images(monkeypatch):
+    """CIFAR-10's shape and ResNet-20: the stem stays whole under N:M, SynFlow sees no norm."""
+    rng = np.random.default_rng(0)
+
+    def examples(count):
+        images = rng.random((count, 32, 32, 3)).astype(np.float32)
+        return Examples(images, np.arange(count, dtype=np.int32) % 10)
+
+    small = Dataset(examples(8), examples(4))
+    monkeypatch.setattr(networks.tfds, "load", lambda name, directory: small)
+    config = dataclasses.replace(
+        script.PAPER, seeds=2, width=4, epochs=2, rewind=1, batch=8, scored=8, rounds=2
+    )
+    (row,) = rows_of(config, "dense")
+    assert row["network"] == "resnet20"
+    assert row["training_operations"] == row["kept"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": "imagenet"}, "dataset: got 'imagenet'"),
+        ({"families": ("SNIP",)}, "families: got"),
+        ({"families": ()}, "families: got"),
+        ({"seeds": 1}, "seeds: got 1"),
+        ({"densities": (0.2, 0.0)}, "densities: got"),
+        ({"densities": (1.5,)}, "densities: got"),
+        ({"densities": ()}, "densities: got none"),
+        ({"checked": (0.3,)}, "checked: got"),
+        ({"explored": 0.3}, "explored: got"),
+        ({"rewind": 0}, "rewind: got epoch 0"),
+        ({"rewind": 30}, "rewind: got epoch 30"),
+        ({"period": 0}, "period: got 0"),
+    ],
+)
+def test_a_config_that_cannot_be_measured_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        script.Config(**change)

@@ -226,7 +226,8 @@ def imbalance(info: tickets.Info):
     Infinite if lambda* is not 0 at any other step.
     """
     is_over = info.surplus > 0
-    gap = jnp.abs(info.target * info.sparsity_norm / info.task_norm - 1)
+    gap = jnp.abs(info.target * info.sparsity_norm - info.task_norm)
+    gap = gap / jnp.where(info.task_norm > 0, info.task_norm, 1)
     relative = jnp.where(is_over, gap, jnp.where(info.target == 0, 0, jnp.inf))
     return jnp.max(relative)
 

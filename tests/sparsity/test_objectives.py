@@ -156,7 +156,7 @@ def test_matching_is_by_correlation():
 
 def test_an_open_network_has_lost_nothing():
     for name in set(ALL) - {"task_loss", "gradient_norm"}:
-        np.testing.assert_allclose(found()["open"].values[name], 0, atol=1e-12)
+        np.testing.assert_allclose(found()["open"].values[name], 0, atol=1e-10)  # 10^4 epsilon
     for layer in found()["open"].divergences.values():  # least there
         np.testing.assert_allclose(layer, 0, atol=1e-12)
 

@@ -1,20 +1,24 @@
-"""Regenerates the README's table of claims from the committed results.
+"""Regenerates the README's tables of papers and of claims from the committed results.
 
 python -m experiments.table            # rewrites README.md in place
 python -m experiments.table --check    # changes nothing; fails if README.md is not up to date
 """
 
+import collections
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 import tyro
 
 from experiments import _results
+from experiments._contract import Outcome
 from experiments._progress import duration
 from experiments._report import devices
 
 START, END = "<!-- table:start -->", "<!-- table:end -->"
+PAPERS = ("paper", "what it says", "claims", "time")
 COLUMNS = ("paper", "claim", "theirs", "ours", "verdict", "device", "time")
 ROOT = Path(__file__).parents[1]
 
@@ -36,18 +40,45 @@ def finished_runs(folder: Path) -> list[_results.Contents]:
     return [run for run in runs if run.header is not None and run.footer is not None]
 
 
+def tables(runs: list[_results.Contents]) -> str:
+    """A row for each paper, and, folded, one for each claim."""
+    claims = sum(len((run.footer or {})["verdict"]) for run in runs)
+    summary = f"<details><summary>All {claims} claims, with their numbers</summary>"
+    return "\n\n".join([papers(runs), summary, table(runs), "</details>"])
+
+
+def papers(runs: list[_results.Contents]) -> str:
+    """The papers as a Markdown table: how many claims have which outcome."""
+    lines = [_line(PAPERS), _line(("---",) * len(PAPERS))]
+    for run in runs:
+        header, footer = run.header or {}, run.footer or {}
+        outcomes = collections.Counter(claim["outcome"] for claim in footer["verdict"])
+        counts = ", ".join(
+            f"{outcomes[name]} {name}" for name in get_args(Outcome) if outcomes[name]
+        )
+        says = header["title"].partition(" arXiv:")[0].rstrip(".")
+        paper = _paper(header["script"], header["title"])
+        lines.append(_line((paper, says, counts, _time(run))))
+    return "\n".join(lines)
+
+
 def table(runs: list[_results.Contents]) -> str:
     """The claims of the runs as a Markdown table, a row each; what they share is in the first."""
     lines = [_line(COLUMNS), _line(("---",) * len(COLUMNS))]
     for run in runs:
         header, footer = run.header or {}, run.footer or {}
         paper, place = _paper(header["script"], header["title"]), devices(run.environments)
-        time = f"{duration(footer['seconds'])}, {header['preset']}"
+        time = _time(run)
         for claim in footer["verdict"]:
             judged = (claim[field] for field in ("statement", "theirs", "ours", "outcome"))
             lines.append(_line((paper, *judged, place, time)))
             paper = place = time = ""
     return "\n".join(lines)
+
+
+def _time(run: _results.Contents) -> str:
+    header, footer = run.header or {}, run.footer or {}
+    return f"{duration(footer['seconds'])}, {header['preset']}"
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -81,7 +112,7 @@ def insert(text: str, rows: str, where: Path) -> str:
 def main(
     readme: Path = ROOT / "README.md", results: Path = ROOT / "results", check: bool = False
 ) -> None:
-    """Regenerates the README's table of claims from the committed results.
+    """Regenerates the README's tables of papers and of claims from the committed results.
 
     Args:
         readme: the file with the two markers.
@@ -92,7 +123,7 @@ def main(
         raise SystemExit(f"error: --readme {readme}: there is no such file.")
     text = readme.read_text()
     runs = finished_runs(results)
-    new = insert(text, table(runs), readme)
+    new = insert(text, tables(runs), readme)
     if check and new != text:
         raise SystemExit(f"{readme} is not what {results} says; run: python -m experiments.table")
     if new != text:

@@ -141,8 +141,13 @@ def test_the_table_says_what_results_says(tmp_path, execute, no_figure, capsys):
         "| a \\| bar [and] brackets | 1 | 12 ± 0 | reproduced "
         f"| {cores} CPU core{'s' if cores > 1 else ''} | "
     )
-    assert text.count("`toy_experiment`") == 1
-    assert row in text
+    paper = (
+        "| `toy_experiment`, [arXiv:0000.00000](https://arxiv.org/abs/0000.00000) "
+        "| The mean of one number is that number | 1 reproduced | "
+    )
+    assert text.count("`toy_experiment`") == 2
+    assert paper in text.partition("<details>")[0]
+    assert row in text.partition("<details>")[2]
     assert "old" not in text
     table.main(readme, results, check=True)
     table.main(readme, results)

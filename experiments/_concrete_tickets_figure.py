@@ -23,7 +23,7 @@ MARKS = ("", "shuffled", "inverted", "drawn anew")
 
 def plot(rows: list[dict], figure) -> None:
     """Four panels; each shows what was measured of it."""
-    figure.set_size_inches(12, 9)
+    figure.set_size_inches(13, 9)
     ((curves, gains), (checks, control)) = figure.subplots(2, 2)
     _curves(curves, rows)
     _gains(gains, rows)
@@ -43,7 +43,7 @@ def _curves(axes, rows):
     _percent(axes, at)
     axes.set_ylabel("test accuracy, %")
     axes.set_title("dashed: from the rewind point", fontsize=10)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _gains(axes, rows):

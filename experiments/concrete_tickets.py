@@ -54,7 +54,7 @@ class Config:
     """Of each stage of that network, which is ResNet-20 with three."""
     densities: tuple[float, ...] = (0.02, 0.01)
     """Shares of the weights that are kept."""
-    methods: tuple[str, ...] = ("SNIP", "SynFlow", "CTS loss", "CTS KL", "LTR")
+    methods: tuple[str, ...] = ("SNIP", "SynFlow", "CTS KL", "LTR")
     """What is measured, of those that `_concrete_tickets_methods` knows."""
     seeds: int = 4
     """Networks."""

@@ -104,7 +104,7 @@ def train(config: Any, params: Any, mask: Any, *, width: int = 0, first: int = 0
     others, together = jax.tree.leaves(mask)[0].shape[1], len(config.densities)
     blocks = []
     for start in range(0, others, together):
-        places = np.minimum(np.arange(start, start + min(together, others)), others - 1)
+        places = np.minimum(np.arange(start, start + together), others - 1)
         block = jax.tree.map(lambda leaf, places=places: np.asarray(leaf)[:, places], stacked)
         blocks.append(over_members(trainer, block, data))
     return jax.tree.map(lambda *each: np.concatenate(each, axis=1)[:, :others], *blocks)

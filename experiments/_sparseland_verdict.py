@@ -51,6 +51,7 @@ def verdict(rows: list[dict]) -> Verdict:
 def _structure(rows):
     neurons = read.gains(rows, "one-shot", "neurons")
     groups = read.gains(rows, "one-shot", "N:M")
+    gradual = read.gains(rows, "IMP", "neurons")
     signs = read.signs([read.sparse(neurons), groups]) if neurons and groups else []
     return Claim(
         "sparsity is not one thing: free zeros beat N:M and whole neurons of as many weights",
@@ -59,7 +60,8 @@ def _structure(rows):
         f"{read.lowest(neurons, 'over neurons')}; {read.lowest(groups, 'over N:M')}",
         "points of accuracy of one-shot magnitude pruning with fine-tuning, free zeros less whole "
         f"neurons: {read.listed(neurons)} (judged at {read.percent(read.SPARSE)} and below); less "
-        f"N:M: {read.listed(groups)} (judged at all)",
+        f"N:M: {read.listed(groups)} (judged at all). IMP, which prunes little by little, less "
+        f"whole neurons: {read.listed(gradual) or 'not measured'}",
     )
 
 
@@ -287,7 +289,7 @@ def _order(rows):
     }
     signs = read.signs(map(read.sparse, found.values())) if all(found.values()) else []
     return Claim(
-        f"static masks below {read.percent(read.SPARSE)}: {' > '.join(ORDER)}",
+        f"masks that stay, at {read.percent(read.SPARSE)} and below: {' > '.join(ORDER)}",
         judged(signs),
         " > ".join(ORDER),
         "; ".join(read.lowest(each, name) for name, each in found.items()),

@@ -354,6 +354,7 @@ def test_the_accelerators_path_on_a_few_images(monkeypatch):
         ({"densities": (1.5,)}, "densities: got"),
         ({"densities": ()}, "densities: got none"),
         ({"checked": (0.3,)}, "checked: got"),
+        ({"checked": ()}, "checked: got"),
         ({"explored": 0.3}, "explored: got"),
         ({"rewind": 0}, "rewind: got epoch 0"),
         ({"rewind": 30}, "rewind: got epoch 30"),
@@ -363,3 +364,9 @@ def test_the_accelerators_path_on_a_few_images(monkeypatch):
 def test_a_config_that_cannot_be_measured_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         script.Config(**change)
+
+
+def test_a_density_that_leaves_a_layer_no_weight_is_refused_before_anything_is_trained():
+    config = dataclasses.replace(script.LAPTOP, densities=(*script.LAPTOP.densities, 1e-4))
+    with pytest.raises(ValueError, match=r"no weight in .*readout/kernel"):
+        script.plan(config)

@@ -74,6 +74,7 @@ OTHERS = {
     "dL/ds, Adam gates, SGD": Reading("sgd", of_gate=True, gates="adam"),
     "dL/ds, Adam gates, Adam": Reading("adam", of_gate=True, gates="adam"),
     "no norm, SGD": Reading("sgd", norm=False),
+    "no norm, 1.5 x faster, SGD": Reading("sgd", norm=False, speed=1.5),
     "no norm, 10 x faster, SGD": Reading("sgd", norm=False, speed=10),
     "no norm, dL/ds, Adam gates, SGD": Reading("sgd", **FREE),
     "no norm, dL/ds, Adam gates, Adam": Reading("adam", **FREE),
@@ -81,4 +82,14 @@ OTHERS = {
     "weights pay, dL/ds, Adam gates, Adam": Reading("adam", of_gate=True, gates="adam", pays=True),
 }
 READINGS = LITERAL | OTHERS
+TELLING = (  # those of `laptop`
+    "outgoing weights, SGD",
+    "dL/ds, Adam gates, SGD",
+    "dL/ds, Adam gates, Adam",
+    "no norm, SGD",
+    "no norm, 1.5 x faster, SGD",
+    "no norm, dL/ds, Adam gates, SGD",
+    "no norm, dL/ds, Adam gates, Adam",
+    "weights pay, dL/ds, Adam gates, Adam",
+)
 COMPARED = ("no norm, dL/ds, Adam gates, SGD", "no norm, dL/ds, Adam gates, Adam")

@@ -247,7 +247,7 @@ def _dominated(rows) -> Claim:
             signs.append(sign(gaps))
             quoted.append(f"{_points(100 * np.array(gaps))} ({name})")
     return Claim(
-        "neurons that dominated play prunes are those it tells to go",
+        "in training, pruned neurons were dominated for longer than those kept",
         judged(signs),
         "the dominated are pruned",
         f"points, share of steps with a benefit below gamma, pruned less kept: "

@@ -34,7 +34,15 @@ from experiments import _pruning_game_frozen as frozen
 from experiments import _pruning_game_training as training
 from experiments import run
 from experiments._pruning_game_figure import plot as plot
-from experiments._pruning_game_readings import COMPARED, LITERAL, MILD, OTHERS, PUBLISHED, READINGS
+from experiments._pruning_game_readings import (
+    COMPARED,
+    LITERAL,
+    MILD,
+    OTHERS,
+    PUBLISHED,
+    READINGS,
+    TELLING,
+)
 from experiments._pruning_game_verdict import verdict as verdict
 from ntkens.sparsity import game_dynamics
 
@@ -90,7 +98,7 @@ class Config:
 
 
 QUICK = Config(seeds=2, widths=(64, 32), epochs=94, gate_rate=0.01, retraining=9, readings=COMPARED)
-LAPTOP = Config()
+LAPTOP = Config(readings=TELLING)
 PAPER = Config(dataset="mnist", widths=(512, 256), epochs=20, retraining=2)
 TINY = Config(seeds=2, widths=(6, 4), epochs=2, gate_rate=0.5, retraining=1, readings=COMPARED)
 

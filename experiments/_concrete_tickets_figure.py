@@ -43,7 +43,7 @@ def _curves(axes, rows):
     _percent(axes, at)
     axes.set_ylabel("test accuracy, %")
     axes.set_title("dashed: from the rewind point", fontsize=10)
-    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    _legend(axes, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def _gains(axes, rows):
@@ -61,7 +61,18 @@ def _gains(axes, rows):
     _percent(axes, at)
     axes.set_ylabel("points of test accuracy")
     axes.set_title("paired over seeds", fontsize=10)
-    axes.legend(fontsize=7)
+    _legend(axes)
+
+
+def _legend(axes, **place):
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7, **place)
+    else:
+        _say_nothing(axes)
+
+
+def _say_nothing(axes):
+    axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
 
 
 def _percent(axes, at):
@@ -85,7 +96,7 @@ def _controlled(rows):
 
 def _bars(axes, rows, shown, title):
     if not shown:
-        axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
+        _say_nothing(axes)
     at = densities(rows)
     for place, (method, check) in enumerate(shown):
         for shift, density in enumerate(at):

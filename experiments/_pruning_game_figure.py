@@ -83,7 +83,7 @@ def _baselines(axes, rows):
                 labelled.add(method)
                 axes.errorbar(max(x, 0.5), mean, error, color=colour, marker="os"[place],
                               label=label)  # fmt: skip
-    axes.set(xscale="log", ylim=(0, 103), xlabel="neurons kept", ylabel="% right",
+    axes.set(xscale="log", xlabel="neurons kept", ylabel="% right",
              title="as many neurons of each layer (circles SGD, squares Adam)")  # fmt: skip
     axes.title.set_fontsize(10)
     if labelled:

@@ -1,6 +1,6 @@
 """Neurons that play a game prune themselves. arXiv:2512.22106, Table 2.
 
-    python -m experiments.pruning_game quick    # 20 s, 2 CPU cores
+    python -m experiments.pruning_game quick    # 30 s, 2 CPU cores
     python -m experiments.pruning_game laptop   # 5 min, 2 CPU cores
     python -m experiments.pruning_game paper    # one accelerator; not run yet
 

@@ -65,7 +65,7 @@ def find(game: Game) -> Equilibria:
             if not ((gates > TOLERANCE) & (gates < 1 - TOLERANCE))[within].all():
                 continue  # at the border: another case
         slopes = (linear - hessian @ gates) / scale
-        falls, rises = slopes[case_is(case, 0.0)], slopes[case_is(case, 1.0)]
+        falls, rises = slopes[_players_at(case, 0.0)], slopes[_players_at(case, 1.0)]
         if (falls > TOLERANCE).any() or (rises < -TOLERANCE).any():
             continue
         free = np.abs(slopes) <= TOLERANCE
@@ -76,7 +76,7 @@ def find(game: Game) -> Equilibria:
     return Equilibria(np.array(found)[order], np.array(stable)[order])
 
 
-def case_is(case, border):
+def _players_at(case, border):
     """The players that a case puts at this border."""
     return np.array([value == border for value in case])
 

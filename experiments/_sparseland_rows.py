@@ -81,6 +81,8 @@ def percent(density: float) -> str:
 
 def listed(found: Differences) -> str:
     """By density, largest first."""
+    if not found:
+        return "not measured"
     return ", ".join(f"{points(found[at])} at {percent(at)}" for at in sorted(found)[::-1])
 
 

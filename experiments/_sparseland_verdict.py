@@ -61,7 +61,7 @@ def _structure(rows):
         "points of accuracy of one-shot magnitude pruning with fine-tuning, free zeros less whole "
         f"neurons: {read.listed(neurons)} (judged at {read.percent(read.SPARSE)} and below); less "
         f"N:M: {read.listed(groups)} (judged at all). IMP, which prunes little by little, less "
-        f"whole neurons: {read.listed(gradual) or 'not measured'}",
+        f"whole neurons: {read.listed(gradual)}",
     )
 
 
@@ -177,14 +177,15 @@ def _small_dense(rows):
     below = [name for name in signs if signs[name] < 0]
     behind = [read.negative(read.sparse(found[name])) for name in ("random uniform", "random ERK")]
     quoted = [f"{name} {read.listed(each)}" for name, each in found.items() if each]
+    ours = f"{len(above)} of {len(signs)} methods beat it at {read.percent(at)}, {len(below)} lose"
     return Claim(
         "a small dense network is the baseline to beat, and random pruning does not",
         judged(read.signs(behind)),
         "random below small dense",
-        f"{len(above)} of {len(signs)} methods beat it at {read.percent(at)}, {len(below)} lose",
+        ours if signs else "not measured",
         f"at {read.percent(at)} above it: {', '.join(above) or 'none'}; below: "
         f"{', '.join(below) or 'none'}. Judged for random pruning at {read.percent(read.SPARSE)} "
-        f"and below. Points of accuracy less small dense: {'; '.join(quoted)}",
+        f"and below. Points of accuracy less small dense: {'; '.join(quoted) or 'not measured'}",
     )
 
 
@@ -259,7 +260,7 @@ def _exploration(rows):
         "accuracy rises with R_s",
         read.lowest(tenth, "for each 0.1 of R_s,"),
         "percent right with SET, by the share of weights that it moves at a time, from none "
-        f"(static) on, and so by the share R_s ever active. {'; '.join(quoted)}",
+        f"(static) on, and so by the share R_s ever active. {'; '.join(quoted) or 'Not measured'}",
     )
 
 

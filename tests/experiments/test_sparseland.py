@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
 
 from experiments import _sparseland_methods as methods
 from experiments import _sparseland_networks as networks
@@ -18,6 +19,7 @@ from experiments import sparseland as script
 from experiments._sparseland_taxonomy import CHECKS, PLACES
 from ntkens.data import Dataset, Examples
 from ntkens.models import cost
+from ntkens.models.normalisation import Normalise
 from ntkens.sparsity import masks
 
 CLAIMS = ("structure", "random", "budget", "dynamic", "operations", "small_dense", "collapse",
@@ -288,45 +290,62 @@ def rows_of(config, family):
     return list(script.measure(config, cell))
 
 
+def untrained(config, params, mask, **_):
+    """In place of training: the params as they are, and accuracies by place."""
+    seeds, others = jax.tree.leaves(mask)[0].shape[:2]
+    right = 0.5 + 0.01 * np.arange(seeds)[:, None] + 0.1 * np.arange(others)[None]
+    return training.Trained(params, mask, right, np.zeros((seeds, others)))
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_what_is_pruned_after_training_keeps_its_budget(monkeypatch):
+    monkeypatch.setattr(training, "train", untrained)
+    total, rows = masks.total(networks.shapes("mlp", 16)), rows_of(SMALL, "after")
+    trained = {(row["method"], row["density"]): row for row in rows if row["kind"] == "trained"}
+    assert list(trained) == [
+        ("one-shot", 0.2), ("one-shot", 0.08), ("one-shot", 0.25), ("N:M", 0.25),
+        ("neurons", 0.2), ("neurons", 0.08),
+    ]  # fmt: skip
+    for (method, density), row in trained.items():
+        kept, budget = round(total * row["kept"]), math.floor(density * total)
+        assert kept == budget or (method == "neurons" and 0.5 * budget < kept < budget)
+        assert row["training_operations"] == pytest.approx(1 + row["kept"])  # after dense training
+        assert row["explored"] == 1
+    # places 0 to 5 are the methods', and 6 to 8 the controls of one-shot at 8%, which is place 1
+    checks = [row for row in rows if row["kind"] == "check"]
+    assert [row["check"] for row in checks] == list(CHECKS)
+    for place, row in enumerate(checks, 6):
+        np.testing.assert_allclose(row["differences"], 2 * [0.1 * (place - 1)])
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
-def test_every_method_keeps_its_budget_and_its_place():
+def test_tickets_and_moving_masks_keep_their_budget_and_count_their_costs():
     total = masks.total(networks.shapes("mlp", 16))
-    rows = [row for family in ("after", "LTR", "RigL") for row in rows_of(SMALL, family)]
-    trained = [row for row in rows if row["kind"] == "trained"]
-    assert {row["method"] for row in trained} == {
-        "one-shot", "N:M", "neurons", "LTR", "RigL",
-    }  # fmt: skip
-    for row in trained:
-        kept = round(total * row["kept"])
-        budget = math.floor(row["density"] * total + 1e-9)
-        assert kept == budget or (row["method"] == "neurons" and 0.5 * budget < kept < budget)
-        assert row["inference_operations"] == pytest.approx(row["kept"])
-        assert (row["mask"] == "dynamic") == (row["method"] == "RigL")
-    by_method = {(row["method"], row["density"]): row for row in trained}
-    one_shot, ticket, moving = (by_method[name, 0.08] for name in ("one-shot", "LTR", "RigL"))
-    share = one_shot["kept"]
-    assert one_shot["training_operations"] == pytest.approx(1 + share)
-    # 4 of 20 steps to the rewind point, levels of all, 30% and 20% and 9% on the way to 8%
-    levels = [math.floor(total * part) / total for part in (1, 0.3, 0.2, 0.09)]
+    rows = [row for family in ("LTR", "RigL") for row in rows_of(SMALL, family)]
+    trained = {(row["method"], row["density"]): row for row in rows if row["kind"] == "trained"}
+    for (_, density), row in trained.items():
+        assert round(total * row["kept"]) == math.floor(density * total)
+    ticket, moving = trained["LTR", 0.08], trained["RigL", 0.08]
+    share = ticket["kept"]
+    # an epoch of four to the rewind point; levels of all, 30%, 20% and 9% on the way to 8%
+    levels = [math.floor(part * total) / total for part in (1, 0.3, 0.2, 0.09)]
     assert ticket["training_operations"] == pytest.approx((1 + 3 * (sum(levels) + share)) / 4)
-    # moves at steps 2, 4, ... 12 of 20 take the gradient of all weights
-    assert moving["training_operations"] == pytest.approx(
-        share + (1 - share) * 7 / 3 / 20, abs=0.02
-    )
-    assert share < moving["explored"] <= 1
+    # of 20 steps, seven (2, 4, ... 14) want the gradient of all weights, a third of a dense step
+    assert moving["training_operations"] == pytest.approx(share + 7 / 20 * (1 - share) / 3)
+    assert share < moving["explored"] <= share + 7 * 0.3 * share
     checks = [row for row in rows if row["kind"] == "check"]
-    assert len(checks) == len(CHECKS) + 2
+    assert [row["check"] for row in checks] == ["shuffled", "inverted"]
     for row in checks:
-        own = by_method[row["method"], row["density"]]["accuracies"]
+        own = trained["LTR", 0.08]["accuracies"]
         differences = np.subtract(row["accuracies"], own)
-        np.testing.assert_allclose(row["differences"], differences, atol=2e-6)  # rounded rows
+        np.testing.assert_allclose(row["differences"], differences, atol=2e-6)  # rows are rounded
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 def test_the_accelerators_path_on_a_few_images(monkeypatch):
-    """CIFAR-10's shape and ResNet-20: the stem stays whole under N:M, SynFlow sees no norm."""
+    """CIFAR-10's shape and ResNet-20, whose stem of three inputs stays whole under N:M."""
     rng = np.random.default_rng(0)
 
     def examples(count):
@@ -336,11 +355,39 @@ def test_the_accelerators_path_on_a_few_images(monkeypatch):
     small = Dataset(examples(8), examples(4))
     monkeypatch.setattr(networks.tfds, "load", lambda name, directory: small)
     config = dataclasses.replace(
-        script.PAPER, seeds=2, width=4, epochs=2, rewind=1, batch=8, scored=8, rounds=2
+        script.PAPER, seeds=2, densities=(0.5,), checked=(0.5,), explored=0.5, patterns=((2, 4),),
+        width=4, epochs=2, rewind=1, batch=8,
+    )  # fmt: skip
+    model = networks.network("resnet20", 4)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), small.train.inputs)
+    params = jax.tree.map(
+        lambda leaf: 0.1 * rng.normal(size=(2, *leaf.shape)).astype(np.float32), shapes
     )
-    (row,) = rows_of(config, "dense")
-    assert row["network"] == "resnet20"
-    assert row["training_operations"] == row["kept"] == 1
+    monkeypatch.setattr(networks, "initial", lambda *_: params)  # drawing them compiles for long
+    (dense,) = rows_of(config, "dense")
+    assert dense["network"] == "resnet20"
+    assert dense["training_operations"] == dense["kept"] == 1
+    assert all(0 <= right <= 1 for right in dense["accuracies"])
+    monkeypatch.setattr(training, "train", untrained)
+    rows = {row["method"]: row for row in rows_of(config, "after") if row["kind"] == "trained"}
+    assert list(rows) == ["one-shot", "N:M"]
+    total, stem = masks.total(networks.shapes("resnet20", 4)), 3 * 3 * 3 * 4
+    assert rows["N:M"]["kept"] * total == pytest.approx((total + stem) / 2)
+
+
+@pytest.mark.usefixtures("compiled_quickly")
+def test_synflow_sees_no_normalisation():
+    """A layer of twice the weights has twice the flow; with normalisation it has the same."""
+    block = linen.Sequential([linen.Dense(3, use_bias=False), Normalise("group")])
+    inputs = jnp.ones((1, 1, 1, 2))
+    params = block.init(jax.random.key(0), inputs)
+    double = jax.tree.map(lambda leaf: 2 * leaf, params)
+    double["params"]["layers_1"] = params["params"]["layers_1"]
+    with linen.intercept_methods(methods._bypassed):
+        flows = [block.apply(each, inputs) for each in (params, double)]
+    np.testing.assert_allclose(flows[1], 2 * flows[0], rtol=1e-6)  # float32
+    normalised = [block.apply(each, inputs) for each in (params, double)]
+    np.testing.assert_allclose(normalised[1], normalised[0], rtol=1e-3)  # but for its epsilon
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ STYLES = {  # colour by when the weights are chosen
     "N:M": ("tab:purple", "X"),
     "neurons": ("orchid", "h"),
 }
-ALONE = ("dense", "N:M")  # points, not curves
 
 
 def plot(rows: list[dict], figure) -> None:
@@ -61,8 +60,7 @@ def _by_density(axes, rows):
             [mean_and_error(accuracies(rows, method, at)) for at in where]
         )
         kept = [select(rows, kind="trained", method=method, density=at)[0]["kept"] for at in where]
-        line = "" if method in ALONE else "-"
-        axes.plot(kept, means, line, color=colour, marker=marker, ms=6, lw=1.3, label=method)
+        axes.plot(kept, means, color=colour, marker=marker, ms=6, lw=1.3, label=method)
         axes.fill_between(kept, means - errors, means + errors, color=colour, alpha=0.2, lw=0)
     axes.set(xlabel="weights kept", title="Accuracy by density", xscale="log")
     ticks = sorted({row["density"] for row in select(rows, kind="trained")})
@@ -127,6 +125,7 @@ def _table(axes, rows, density):
             ]
         )
     axes.axis("off")
+    axes.set_title(f"The zoo at {percent(density)}, or what is nearest; sanity checks as changes")
     widths = [0.115, 0.055, 0.07, 0.105, 0.085, 0.085, 0.07, 0.07, 0.05, 0.05, 0.085, 0.085, 0.085]
     table = axes.table(
         cells, colLabels=columns, colWidths=widths, loc="upper center", cellLoc="center"

@@ -16,7 +16,9 @@ own statistics in evaluation too. Gates are of the standard form, where the auth
 logits by the temperature; that variant has its own row. Features are those of the ReLUs and the
 logits: of the ReLUs alone no gradient reaches the gates of the readout, which then shuts. Standard
 errors are over networks, their gates and their batches; the split of the data is fixed. Seconds are
-of all seeds and densities as one program, without compilation.
+of all seeds and densities as one program, without compilation. One recipe for all is hard on GraSP,
+whose masks are sharp: at this rate many of its networks die (a loss of ln 10), at 0.03 they reach
+91% at a density of 5% (4 networks), SNIP's 95%.
 """
 
 import dataclasses

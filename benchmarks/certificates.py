@@ -8,17 +8,15 @@ each. Seconds are the median of interleaved rounds. Memory is what the compiled 
 for itself, at 10,000 examples and at 1,000: it must not grow with them.
 """
 
-import argparse
-import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import _record
 from benchmarks.members import rounds, verdict
 from experiments import _environment
 from ntkens.ensembles import certificates
@@ -93,22 +91,14 @@ def report(rows: list[dict], peak: dict) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, help="append a row to OUT/benchmarks/")
-    arguments = parser.parse_args()
+    arguments = _record.parser("certificates", __doc__).parse_args()
     environment = _environment.describe()
     device = _environment.device_name(environment["device"])
     print(f"JAX {environment['versions']['jax']}, {device}")
     rows = measure()
     peak = _environment.peak_bytes()
     report(rows, peak)
-    if arguments.out is not None:
-        folder = arguments.out / "benchmarks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "certificates.jsonl", "a") as file:
-            file.write(json.dumps(environment | {"peak": peak, "rows": rows}) + "\n")
+    _record.append(arguments.out, "certificates", environment | {"peak": peak, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -19,17 +19,15 @@ pass and of both gradients but that of the inputs, over the rate of a float32 pr
 on all cores at once.
 """
 
-import argparse
-import json
 import os
 import statistics
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from benchmarks import _record
 from benchmarks.members import seconds, verdict
 from experiments import _environment
 from ntkens.data import Examples, offline
@@ -174,11 +172,7 @@ def describe(row: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, help="append a row to OUT/benchmarks/fit.jsonl")
-    arguments = parser.parse_args()
+    arguments = _record.parser("fit", __doc__).parse_args()
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     environment = _environment.describe()
     mesh = jax.make_mesh((jax.device_count(),), ("members",))
@@ -201,11 +195,7 @@ def main() -> None:
         row["share_of_peak"] = 1e9 * row["gflops"] / rate
     best = max(rows, key=lambda row: row["share_of_peak"])
     print(f"\n  best share of the products' rate: {best['share_of_peak']:.2f}")
-    if arguments.out:
-        path = arguments.out / "benchmarks" / "fit.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            file.write(json.dumps({**environment, "peak_gflops": 1e-9 * rate, "rows": rows}) + "\n")
+    _record.append(arguments.out, "fit", {**environment, "peak_gflops": 1e-9 * rate, "rows": rows})
 
 
 if __name__ == "__main__":

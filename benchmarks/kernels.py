@@ -17,16 +17,14 @@ pages avoid it, and the row says whether they were on. Errors are those of the c
 against ours in float64 (itself tested against 40 digits), in units of sqrt(K_ii K_jj).
 """
 
-import argparse
-import json
 import os
 import statistics
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import _record
 from benchmarks.members import pin_to_one_core, seconds, verdict
 from experiments import _environment
 from ntkens.kernels import dual, fully_connected, stax
@@ -113,11 +111,7 @@ def describe(row: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, help="append a row to OUT/benchmarks/kernels.jsonl")
-    arguments = parser.parse_args()
+    arguments = _record.parser("kernels", __doc__).parse_args()
 
     core = pin_to_one_core()  # before JAX starts its threads
     environment = _environment.describe()
@@ -128,11 +122,7 @@ def main() -> None:
         f"huge pages {'on' if huge_pages else 'off'}; ratios to the product X X^T"
     )
     rows = [measure(kind, n) for n in SIZES for kind in ("plain", "points", "pairs")]
-    if arguments.out is not None:
-        folder = arguments.out / "benchmarks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "kernels.jsonl", "a") as file:
-            file.write(json.dumps(environment | {"huge_pages": huge_pages, "rows": rows}) + "\n")
+    _record.append(arguments.out, "kernels", environment | {"huge_pages": huge_pages, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -11,15 +11,13 @@ Then the parts of one chunk of resamples of one member, each compiled alone, and
 classes against the rate of a matrix product.
 """
 
-import argparse
-import json
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from benchmarks import _record
 from benchmarks.members import rounds, verdict
 from experiments import _environment
 from ntkens.measures import binned, ranking, report, selective
@@ -111,11 +109,7 @@ def print_report(whole: list[dict], parts: list[dict]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, help="append a row to OUT/benchmarks/measures.jsonl")
-    arguments = parser.parse_args()
+    arguments = _record.parser("measures", __doc__).parse_args()
     environment = _environment.describe()
     print(f"JAX {environment['versions']['jax']}, {environment['device']['kind']}")
     key = jax.random.key(0)
@@ -123,11 +117,7 @@ def main() -> None:
     parts = measure_parts(key, probabilities[0], labels)
     whole = measure_whole(key, probabilities, labels)
     print_report(whole, parts)
-    if arguments.out is not None:
-        folder = arguments.out / "benchmarks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "measures.jsonl", "a") as file:
-            file.write(json.dumps(environment | {"whole": whole, "parts": parts}) + "\n")
+    _record.append(arguments.out, "measures", environment | {"whole": whole, "parts": parts})
 
 
 if __name__ == "__main__":

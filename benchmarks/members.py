@@ -15,18 +15,16 @@ by full-batch gradient descent.
    rounds.
 """
 
-import argparse
-import json
 import os
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import threadpoolctl
 
+from benchmarks import _record
 from experiments import _environment
 from ntkens import tree
 from ntkens.models import mlp
@@ -162,11 +160,7 @@ def report(rate: dict, sizes: list[dict]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, help="append a row to OUT/benchmarks/members.jsonl")
-    arguments = parser.parse_args()
+    arguments = _record.parser("members", __doc__).parse_args()
 
     core = pin_to_one_core()
     environment = _environment.describe()
@@ -174,11 +168,7 @@ def main() -> None:
     print(f"JAX {jax_version}, {environment['device']['kind']}, pinned to core {core}")
     rate, sizes = measure_rate(), measure_sizes()
     report(rate, sizes)
-    if arguments.out is not None:
-        folder = arguments.out / "benchmarks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "members.jsonl", "a") as file:
-            file.write(json.dumps(environment | {"rate": rate, "sizes": sizes}) + "\n")
+    _record.append(arguments.out, "members", environment | {"rate": rate, "sizes": sizes})
 
 
 if __name__ == "__main__":

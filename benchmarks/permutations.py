@@ -7,14 +7,12 @@
 2. Seconds for both panels of the paper's figure, exact, compilation included: at most 10.
 """
 
-import argparse
-import json
 import statistics
 import time
-from pathlib import Path
 
 import jax
 
+from benchmarks import _record
 from benchmarks.members import pin_to_one_core, seconds, verdict
 from experiments import _environment
 from experiments import exact_permutations as script
@@ -44,13 +42,7 @@ def measure_panels() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--out", type=Path, help="append a row to OUT/benchmarks/permutations.jsonl"
-    )
-    arguments = parser.parse_args()
+    arguments = _record.parser("permutations", __doc__).parse_args()
     core, environment = pin_to_one_core(), _environment.describe()
     print(f"JAX {environment['versions']['jax']}, pinned to core {core}")
     panels = measure_panels()  # first: compilation is part of it
@@ -61,11 +53,7 @@ def main() -> None:
     for row in sizes:
         judged = verdict(row["milliseconds"] <= MOST_MILLISECONDS)
         print(f"  {row['k']:>9}  {row['milliseconds']:.3f}, at most {MOST_MILLISECONDS}: {judged}")
-    if arguments.out is not None:
-        folder = arguments.out / "benchmarks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "permutations.jsonl", "a") as file:
-            file.write(json.dumps(environment | {"panels": panels, "sizes": sizes}) + "\n")
+    _record.append(arguments.out, "permutations", environment | {"panels": panels, "sizes": sizes})
 
 
 if __name__ == "__main__":

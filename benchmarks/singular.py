@@ -13,10 +13,7 @@ median over rounds in which all take turns. Kinds of data:
 - clusters: 10 tight ones, so that a tenth of all pairs is computed from differences. Not judged.
 """
 
-import argparse
-import json
 import statistics
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +21,7 @@ import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 
+from benchmarks import _record
 from benchmarks.members import pin_to_one_core, rounds, verdict
 from experiments import _environment
 from ntkens.kernels import singular
@@ -115,20 +113,12 @@ def report(rows: list[dict]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, help="append a row to OUT/benchmarks/singular.jsonl")
-    arguments = parser.parse_args()
+    arguments = _record.parser("singular", __doc__).parse_args()
     core, environment = pin_to_one_core(), _environment.describe()
     print(f"JAX {environment['versions']['jax']}, pinned to core {core}")
     rows = measure()
     report(rows)
-    if arguments.out is not None:
-        folder = arguments.out / "benchmarks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "singular.jsonl", "a") as file:
-            file.write(json.dumps(environment | {"rows": rows}) + "\n")
+    _record.append(arguments.out, "singular", environment | {"rows": rows})
 
 
 if __name__ == "__main__":

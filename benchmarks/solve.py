@@ -19,7 +19,6 @@ rows; the accuracy of streamed predictions; and the time of a step over that of 
 alone.
 """
 
-import argparse
 import functools
 import hashlib
 import json
@@ -35,6 +34,7 @@ import numpy as np
 import scipy.fft
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from benchmarks import _record
 from benchmarks.members import pin_to_one_core, seconds, verdict
 from experiments import _environment
 from ntkens.kernels import blocks, dual, fully_connected
@@ -307,15 +307,12 @@ def report(row: dict) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _record.parser("solve", __doc__)
     parser.add_argument("part", choices=("cholesky", "iterative"))
     parser.add_argument("--n", type=int, default=60_000, help="training inputs (iterative)")
     parser.add_argument("--rank", type=int, help="of the preconditioner; default min(4000, n / 8)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--memory", type=int, help="bytes that the kernel's tiles may take")
-    parser.add_argument("--out", type=Path, help="append a row to OUT/benchmarks/solve.jsonl")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     environment = _environment.describe()
@@ -326,11 +323,7 @@ def main() -> None:
         rank = arguments.rank or min(4000, arguments.n // 8)
         row = iterative(arguments.n, rank, arguments.seed, arguments.memory)
         report(row)
-    if arguments.out is not None:
-        folder = arguments.out / "benchmarks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "solve.jsonl", "a") as file:
-            file.write(json.dumps(environment | {"part": arguments.part} | row) + "\n")
+    _record.append(arguments.out, "solve", environment | {"part": arguments.part} | row)
 
 
 if __name__ == "__main__":

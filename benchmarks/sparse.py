@@ -21,12 +21,9 @@ dispatch and fills the cores; the rest is work that it does too. `limit`: how ma
 a loop on one core it would be if that work kept all cores busy; and if it were the products alone.
 """
 
-import argparse
-import json
 import os
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -34,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks import _record
 from benchmarks.fit import peak
 from benchmarks.members import verdict
 from experiments import _environment
@@ -201,11 +199,7 @@ def report_parts(rows: list[dict], cores: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, help="append a row to OUT/benchmarks/sparse.jsonl")
-    arguments = parser.parse_args()
+    arguments = _record.parser("sparse", __doc__).parse_args()
     jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     environment = _environment.describe()
     mesh = jax.make_mesh((jax.device_count(),), ("members",))
@@ -222,11 +216,9 @@ def main() -> None:
     print(f"  {'':>39} {f'at least {LEAST:.0f}':>12} {'':>12} {'loop':>12}")
     rows = [row for width in WIDTHS for row in measure(width, train, mesh, rate)]
     report_parts(rows, mesh.size)
-    if arguments.out:
-        path = arguments.out / "benchmarks" / "sparse.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            file.write(json.dumps({**environment, "peak_gflops": 1e-9 * rate, "rows": rows}) + "\n")
+    _record.append(
+        arguments.out, "sparse", {**environment, "peak_gflops": 1e-9 * rate, "rows": rows}
+    )
 
 
 if __name__ == "__main__":

@@ -15,11 +15,8 @@ Ratios of seconds, the median over rounds in which all take turns:
   approximation, and over 1000 samples of it.
 """
 
-import argparse
-import json
 import statistics
 import warnings
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +26,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
+from benchmarks import _record
 from benchmarks.members import pin_to_one_core, rounds
 from experiments import _environment
 from ntkens.kernels import attention
@@ -163,20 +161,12 @@ def report(rows: list[dict]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, help="append a row to OUT/benchmarks/theory.jsonl")
-    arguments = parser.parse_args()
+    arguments = _record.parser("theory", __doc__).parse_args()
     core, environment = pin_to_one_core(), _environment.describe()
     print(f"JAX {environment['versions']['jax']}, pinned to core {core}")
     rows = measure()
     report(rows)
-    if arguments.out is not None:
-        folder = arguments.out / "benchmarks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "theory.jsonl", "a") as file:
-            file.write(json.dumps(environment | {"rows": rows}) + "\n")
+    _record.append(arguments.out, "theory", environment | {"rows": rows})
 
 
 if __name__ == "__main__":

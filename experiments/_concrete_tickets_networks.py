@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from flax import linen
 
-from ntkens.data import Dataset, Examples, offline, tfds
+from ntkens.data import Dataset, Examples, augmentation, offline, tfds
 from ntkens.models import mlp, resnet
 from ntkens.models.normalisation import Normalise
 from ntkens.sparsity import masks
@@ -22,7 +22,6 @@ CLASSES = 10
 DATASETS = ("digits", "cifar10")
 TEST = 540  # of the 1797 digits, three tenths
 EVALUATED = 1000  # test images at a time, whose statistics a batch normalisation takes
-EDGE = 4  # pixels of padding that a random crop of CIFAR may take
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,7 +67,7 @@ def task(dataset: str, widths: tuple[int, ...], blocks: int, directory: str) -> 
         loss,
         functools.partial(features, model.apply),
         functools.partial(without_normalisation, model.apply),
-        None if dataset == "digits" else augment,
+        None if dataset == "digits" else augmentation.flip_and_crop,
         data,
     )
 
@@ -104,21 +103,6 @@ def without_normalisation(apply, params: Any, inputs):
 
     with linen.intercept_methods(skip):
         return apply(params, inputs)
-
-
-def augment(key, images):
-    """A random crop of each image, padded with zeros, and half of them mirrored."""
-    count, height, width, channels = images.shape
-    padded = jnp.pad(images, ((0, 0), (EDGE, EDGE), (EDGE, EDGE), (0, 0)))
-    crop_key, mirror_key = jax.random.split(key)
-    corners = jax.random.randint(crop_key, (count, 2), 0, 2 * EDGE + 1)
-    is_mirrored = jax.random.bernoulli(mirror_key, shape=(count,))
-
-    def one(image, corner, mirror):
-        crop = jax.lax.dynamic_slice(image, (*corner, 0), (height, width, channels))
-        return jnp.where(mirror, crop[:, ::-1], crop)
-
-    return jax.vmap(one)(padded, corners, is_mirrored)
 
 
 def optimiser(config, first_epoch: int, rows: int) -> optax.GradientTransformation:

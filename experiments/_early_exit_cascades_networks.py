@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from ntkens.data import Examples, offline, tfds
+from ntkens.data import Examples, augmentation, offline, tfds
 from ntkens.models import Model, cost, mlp, wide_resnet
 from ntkens.training import fit, losses, members
 
@@ -113,7 +113,7 @@ def train(
     rows = len(data.known.labels)
     steps = config.epochs * fit.steps_per_epoch(config.train, config.batch)
     optimiser = _optimiser(config, steps)
-    augment = flip_and_crop if config.dataset != "digits" else None
+    augment = augmentation.flip_and_crop if config.dataset != "digits" else None
 
     def loss(params, inputs, labels):
         return losses.cross_entropy(model.apply(params, inputs), labels)
@@ -159,17 +159,3 @@ def _optimiser(config, steps):
     rates = optax.warmup_cosine_decay_schedule(0.0, config.rate, max(steps // 50, 1), steps)
     decay = optax.add_decayed_weights(config.decay)
     return optax.chain(decay, optax.sgd(rates, momentum=0.9))
-
-
-def flip_and_crop(key: Array, images: Float[Array, "batch height width channels"]):
-    """Each image mirrored with probability 1/2, padded by 4 pixels and cut to its size again."""
-    flip_key, crop_key = jax.random.split(key)
-    flips = jax.random.bernoulli(flip_key, 0.5, (len(images), 1, 1, 1))
-    images = jnp.where(flips, images[:, :, ::-1], images)
-    padded = jnp.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
-    corners = jax.random.randint(crop_key, (len(images), 2), 0, 9)
-
-    def cut(image, corner):
-        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), images.shape[1:])
-
-    return jax.vmap(cut)(padded, corners)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ntkens.data import Examples, offline, tfds
+from ntkens.data import Examples, augmentation, offline, tfds
 from ntkens.ensembles import diversity
 from ntkens.models import Model, conv, mlp, resnet
 from ntkens.training import fit, members
@@ -126,7 +126,7 @@ def _trainer(config, network, regulariser):
             jax.tree.map(lambda leaf: leaf[train_rows], pool),
             epochs=config.epochs,
             batch=config.batch,
-            augment=crop_and_flip if config.augment else None,
+            augment=augmentation.flip_and_crop if config.augment else None,
         )
         outputs = jax.lax.map(
             lambda row: joint(state.params, pool.inputs[row][None])[:, 0],
@@ -153,20 +153,3 @@ def optimisers(config, steps: int) -> optax.GradientTransformation:
         optax.add_decayed_weights(config.weight_decay / config.members),
         optax.sgd(schedule, momentum=0.9, nesterov=True),
     )
-
-
-def crop_and_flip(key, images):
-    """Each image moved by up to an eighth of its side, and mirrored or not."""
-    side = images.shape[1]
-    margin = side // 8
-    place_key, mirror_key = jax.random.split(key)
-    widths = ((0, 0), (margin, margin), (margin, margin), (0, 0))
-    padded = jnp.pad(images, widths)
-    corners = jax.random.randint(place_key, (len(images), 2), 0, 2 * margin + 1)
-    is_mirrored = jax.random.bernoulli(mirror_key, shape=(len(images),))
-
-    def one(image, corner, is_mirrored):
-        moved = jax.lax.dynamic_slice(image, (*corner, 0), images.shape[1:])
-        return jnp.where(is_mirrored, moved[:, ::-1], moved)
-
-    return jax.vmap(one)(padded, corners, is_mirrored)

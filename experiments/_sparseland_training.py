@@ -15,9 +15,8 @@ import optax
 from jaxtyping import Array, Float
 
 from experiments import _sparseland_networks as networks
-from experiments._early_exit_cascades_networks import flip_and_crop
 from ntkens import tree
-from ntkens.data import Examples
+from ntkens.data import Examples, augmentation
 from ntkens.models import Model
 from ntkens.sparsity import dynamic, masks, rewinding
 from ntkens.training import fit, losses, members
@@ -160,7 +159,7 @@ def over_members(function: Any, stacked: Any, *shared: Any) -> Any:
 def _run(config, model, key, optimiser, params, data, first, last):
     """The state after the epochs from the first to before the last."""
     state = fit.start(params, optimiser, key)._replace(epoch=jnp.asarray(first, jnp.int32))
-    augment = None if config.dataset == "digits" else flip_and_crop
+    augment = None if config.dataset == "digits" else augmentation.flip_and_crop
     state, _ = fit.epochs(
         loss_of(model), optimiser, state, data.train,
         epochs=last - first, batch=config.batch, augment=augment,

@@ -269,26 +269,6 @@ def test_a_seed_is_the_same_whatever_is_trained_with_it():
     assert networks.relative_macs(config, data, 2.0) == 2
 
 
-def test_flip_and_crop_against_a_loop(key):
-    images = np.arange(6 * 8 * 8 * 2, dtype=float).reshape(6, 8, 8, 2) + 1
-    padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
-    seen = set()
-    for image, found in zip(padded, networks.flip_and_crop(key, jnp.asarray(images)), strict=True):
-        matches = [
-            (flip, row, column)
-            for flip in (False, True)
-            for row in range(9)
-            for column in range(9)
-            if np.array_equal(
-                (image[:, ::-1] if flip else image)[row : row + 8, column : column + 8], found
-            )
-        ]
-        assert len(matches) == 1
-        seen |= set(matches)
-    assert len(seen) > 3
-    assert {flip for flip, *_ in seen} == {False, True}
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 def test_the_paper_preset_runs_on_a_few_small_images(monkeypatch):

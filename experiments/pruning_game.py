@@ -110,7 +110,7 @@ def plan(config: Config) -> list[run.Cell]:
     And the neurons that are kept against as many others, after the readings that are compared.
     """
     steps = config.epochs * (10 if config.dataset == "digits" else 469)
-    each = 1.6e-4 * steps * config.seeds
+    each = 1e-4 * steps * config.seeds
     cells = [
         run.Cell("frozen", 5),
         run.Cell("literal", 10 + each * len(LITERAL) * (len(PUBLISHED) + len(MILD)),

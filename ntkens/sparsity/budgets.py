@@ -17,10 +17,12 @@ little less. Densities are known before tracing; the counts they give may be tra
 
 import fractions
 import math
+import numbers
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-import jax.numpy as jnp
+import jax
+import numpy as np
 
 from ntkens.checks import is_concrete
 from ntkens.sparsity import masks
@@ -145,9 +147,11 @@ def neurons(
 
 def checked_density(density: Any) -> fractions.Fraction:
     """The density as the decimal it is written as; a `ValueError` unless 0 < density <= 1."""
-    if not is_concrete(density) or jnp.ndim(density):
+    is_number = isinstance(density, numbers.Real) and not isinstance(density, bool)
+    is_scalar = isinstance(density, jax.Array | np.ndarray) and density.ndim == 0
+    if not is_concrete(density) or not (is_number or is_scalar):
         raise TypeError(
-            f"density: got {density}; it is one number, known before tracing: trace the counts "
+            f"density: got {density!r}; it is one number, known before tracing: trace the counts "
             "that budgets make of it"
         )
     if not 0 < density <= 1:

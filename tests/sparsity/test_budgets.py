@@ -156,5 +156,8 @@ def test_densities_out_of_range():
                 budget(LENET, density)
     with pytest.raises(TypeError, match="known before tracing"):
         jax.eval_shape(lambda density: budgets.kept(LENET, density), 0.5)
+    for density in ("0.5", None, True):
+        with pytest.raises(TypeError, match=f"density: got {density!r}; it is one number"):
+            budgets.kept(LENET, density)
     with pytest.raises(TypeError, match="it is one number"):
         budgets.uniform(LENET, np.array([0.1, 0.2]))

@@ -154,7 +154,7 @@ def checked_density(density: Any) -> fractions.Fraction:
             f"density: got {density!r}; it is one number, known before tracing: trace the counts "
             "that budgets make of it"
         )
-    if not 0 < density <= 1:
+    if not 0 < float(density) <= 1:
         raise ValueError(
             f"density: got {density}; it is the share of weights to keep, above 0 and at most 1"
         )

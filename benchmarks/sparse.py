@@ -1,6 +1,6 @@
 """Sparse training of seeds x densities: one program against one run after another.
 
-    python -m benchmarks.sparse                  # 2 minutes; all cores, float32
+    python -m benchmarks.sparse                  # 3 minutes; all cores, float32
     python -m benchmarks.sparse --out results    # and append the numbers to results/
 
 An MLP of two hidden layers learns the 1297 digits by Adam in batches of 128, for 5 epochs, under

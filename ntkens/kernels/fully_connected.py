@@ -56,7 +56,7 @@ def kernel_fn(dual: Dual, depth: int, w_std: float = 1.0, b_std: float = 0.0) ->
 
     Raises:
         ValueError: depth or a standard deviation is negative; inputs are not matrices of one
-            width, or hold NaN or infinities.
+            width, have no example, hold NaN or infinities, or numbers whose squares overflow.
         TypeError: inputs are not floating point.
     """
     if not isinstance(depth, int | np.integer) or depth < 0:
@@ -264,12 +264,14 @@ def _points(x) -> Points:
 def _checked_inputs(name: str, x: Array) -> Array:
     check_finite(name, x)
     x = jnp.asarray(x)
-    if x.ndim != 2 or not x.shape[1]:
-        raise ValueError(f"{name}: got shape {x.shape}; want a matrix [examples, width]")
+    if x.ndim != 2 or not x.size:
+        raise ValueError(
+            f"{name}: got shape {x.shape}; want a matrix [examples, width], at least one example"
+        )
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(f"{name}: got dtype {x.dtype}; want floating point, say x.astype(float)")
     largest = float(jnp.finfo(x.dtype).max / x.shape[1]) ** 0.5
-    if is_concrete(x) and np.max(np.abs(np.asarray(x)), initial=0) > largest:
+    if is_concrete(x) and np.max(np.abs(np.asarray(x))) > largest:
         raise ValueError(
             f"{name}: holds numbers above {largest:.1e}, whose squares may overflow {x.dtype}; "
             "scale the inputs, or give them in a wider dtype"

@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from ntkens.checks import check_finite
+from ntkens.checks import check_finite, is_concrete
 from ntkens.kernels import Kernel, KernelFn, blocks, dual, fully_connected, shifted_relu, tiles
 
 # Heads at a time in a Gram matrix of finitely many: a few hundred features make products of
@@ -66,8 +66,8 @@ def kernel_fn(*, biased: bool = False) -> KernelFn:
         ntk are the same array. `None` is x1 with itself, symmetric to the bit.
 
     Raises:
-        ValueError: inputs have not three axes, have no key, are of different widths, or hold NaN
-            or infinities.
+        ValueError: inputs have not three axes, have no key, are of different widths, or hold NaN,
+            infinities, or numbers so large that the kernel may overflow.
         TypeError: inputs are not floating point.
     """
     evaluate = _biased_gram if biased else _unbiased_gram
@@ -334,6 +334,7 @@ def _checked_pair(x1, x2):
             raise ValueError(
                 f"x2: its tokens have {x2.shape[2]} numbers, those of x1 {x1.shape[2]}; want equal"
             )
+        x1, x2 = (x.astype(jnp.result_type(x1, x2)) for x in (x1, x2))
     return x1, x2
 
 
@@ -349,5 +350,12 @@ def _checked_inputs(name, inputs):
     if not jnp.issubdtype(inputs.dtype, jnp.floating):
         raise TypeError(
             f"{name}: got dtype {inputs.dtype}; want floating point, say x.astype(float)"
+        )
+    # A kernel has six tokens in each product, whose squared norms are those of d + 1 numbers.
+    largest = float(jnp.finfo(inputs.dtype).max) ** (1 / 6) / (inputs.shape[2] + 1) ** 0.5
+    if is_concrete(inputs) and np.max(np.abs(np.asarray(inputs))) > largest:
+        raise ValueError(
+            f"{name}: holds numbers above {largest:.1e}, whose kernel may overflow {inputs.dtype}; "
+            "scale the inputs, or give them in a wider dtype"
         )
     return inputs

@@ -57,9 +57,14 @@ def covariance(
         exponent = both * (both * difference / z + product)
         total = total + weight * w * (z - least) / both**2 * jnp.exp(-exponent)
     integral = 4 / math.pi * (1 - end) / (1 + least) * total
-    upper1, upper2 = ndtr(mean1), ndtr(mean2)
+    upper1, upper2 = _below(mean1), _below(mean2)
     rectified = (mean1 * upper1 + _density(mean1)) * (mean2 * upper2 + _density(mean2))
     return rectified + cosine * upper1 * upper2 + integral
+
+
+def _below(x):
+    """The standard normal distribution function, which JAX has in 32 bits and more."""
+    return ndtr(x.astype(jnp.promote_types(x.dtype, jnp.float32))).astype(x.dtype)
 
 
 def _density(x):

@@ -1,5 +1,7 @@
 """The Gaussian kernel exp(-|x - x'|^2 / (2 scale^2)): smooth functions, and no network."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from jaxtyping import Array, Float
 from ntkens.checks import checked_points, is_concrete
 
 
-def kernel_fn(scale: float = 1.0):
+def kernel_fn(scale: float = 1.0) -> Callable[..., Float[Array, "n m"]]:
     """k(x, x') = exp(-|x - x'|^2 / (2 scale^2)) for all pairs of two sets of inputs.
 
     Squares of distances are sums of squared differences, row by row: a pair however near keeps its
@@ -20,7 +22,8 @@ def kernel_fn(scale: float = 1.0):
 
     Returns:
         `(x1, x2=None) -> [n m]` of inputs [n d] and [m d], compiled; `x2=None` is x1 with itself,
-        symmetric to the bit. To a predictor it is `Kernel(gram, gram)`.
+        symmetric to the bit; the dtype follows the inputs. To a predictor it is
+        `Kernel(gram, gram)`.
 
     Raises:
         ValueError: the scale is out of range; inputs are not matrices of one width, or hold NaN or
@@ -31,8 +34,9 @@ def kernel_fn(scale: float = 1.0):
         raise ValueError(f"scale: got {scale}; it is a finite length above 0")
 
     def evaluate(x1: Float[Array, "n d"], x2: Float[Array, "m d"] | None = None):
+        dtype = jnp.result_type(x1, x1 if x2 is None else x2)
         x1, others = checked_points(("x1", x1), ("x2", x1 if x2 is None else x2))
-        return _gram(x1, others, jnp.asarray(scale, x1.dtype))
+        return _gram(x1, others, jnp.asarray(scale, x1.dtype)).astype(dtype)
 
     return evaluate
 

@@ -36,7 +36,7 @@ import jax.interpreters.ad
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ntkens.checks import is_concrete
+from ntkens.checks import check_finite, is_concrete
 from ntkens.kernels import Kernel, KernelFn
 
 _LOCK = threading.Lock()
@@ -61,9 +61,10 @@ def kernel_fn(network: tuple[Callable, Callable, Callable]) -> KernelFn:
 
     Raises:
         TypeError: `network` is not such a triple, or the inputs are not floating point arrays.
-        ValueError: x64 is off; shapes of the inputs disagree; the outputs are not vectors; the
-            kernel is not finite, as that of `stax.RectifiedMonomial` at coincident inputs (outside
-            jit; under jit such entries are NaN).
+        ValueError: x64 is off; shapes of the inputs disagree, or inputs are none or not finite;
+            the outputs are not vectors; the kernel is not finite, as that of
+            `stax.RectifiedMonomial` at coincident inputs (outside jit; under jit such entries are
+            NaN).
     """
     _, _, layer_kernel_fn = _triple(network)
 
@@ -82,9 +83,11 @@ def kernel_fn(network: tuple[Callable, Callable, Callable]) -> KernelFn:
         nngp, ntk = both.nngp, both.ntk
         if x2 is None:  # its products are symmetric to rounding only
             nngp, ntk = (nngp + nngp.T) / 2, (ntk + ntk.T) / 2
-        _check_finite(nngp + ntk)
         dtype = x1.dtype if x2 is None else jnp.result_type(x1, x2)
-        return Kernel(nngp=nngp.astype(dtype), ntk=ntk.astype(dtype))
+        found = Kernel(nngp=nngp.astype(dtype), ntk=ntk.astype(dtype))
+        _check_finite(found.nngp)
+        _check_finite(found.ntk)
+        return found
 
     return kernel
 
@@ -151,8 +154,12 @@ def _triple(network: Any) -> tuple[Callable, Callable, Callable]:
 def _inputs(x1: Any, x2: Any) -> tuple[Array, Array | None]:
     """Both inputs as arrays, checked at the door."""
     x1, x2 = _floating("x1", x1), None if x2 is None else _floating("x2", x2)
-    if x1.ndim < 2:
-        raise ValueError(f"x1 must be [n, ..., channels], got shape {x1.shape}")
+    for name, inputs in (("x1", x1), ("x2", x1 if x2 is None else x2)):
+        if inputs.ndim < 2 or not inputs.size:
+            raise ValueError(
+                f"{name} must be [n, ..., channels], got shape {inputs.shape}; none of them is 0"
+            )
+        check_finite(name, inputs)
     if x2 is not None and x2.shape[1:] != x1.shape[1:]:
         raise ValueError(
             f"x2 must have the shape of x1 after the batch axis, {x1.shape[1:]}, got {x2.shape[1:]}"
@@ -178,9 +185,9 @@ def _check_finite(kernel: Float[Array, "n m"]) -> None:
     if is_concrete(kernel) and not jnp.all(jnp.isfinite(kernel)):
         row, column = (int(index[0]) for index in jnp.nonzero(~jnp.isfinite(kernel)))
         raise ValueError(
-            f"the kernel is not finite at [{row}, {column}]: an input is not, or a layer is "
-            f"undefined there (in neural-tangents RectifiedMonomial is at coincident inputs, "
-            f"Monomial and Polynomial are at zero inputs)"
+            f"the kernel is not finite at [{row}, {column}]: it overflows {kernel.dtype}, or a "
+            f"layer is undefined there (in neural-tangents RectifiedMonomial is at coincident "
+            f"inputs, Monomial and Polynomial are at zero inputs)"
         )
 
 

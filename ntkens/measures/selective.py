@@ -39,7 +39,7 @@ def risk_coverage(
         counts: how often each example is in the sample.
 
     Raises:
-        TypeError: complex scores, counts that are not integers.
+        TypeError: complex scores or costs, counts that are not integers.
         ValueError: shapes that do not fit, no example, NaN; infinite costs; counts that are no
             resample.
     """
@@ -161,6 +161,8 @@ def coverage_at_risk(
 
 def _checked_costs(costs, ranked: Ranked):
     values = jnp.asarray(costs)
+    if jnp.iscomplexobj(values):
+        raise TypeError(f"costs: got dtype {values.dtype}, wants real numbers")
     check_length("costs", values, len(ranked.order))
     check_finite("costs", values)
     return values.astype(ranked.scores.dtype)

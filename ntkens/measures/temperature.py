@@ -114,19 +114,19 @@ def ensemble_logits(
         TypeError: logits that are not floats.
         ValueError: no members axis, NaN or infinite logits.
     """
-    logits = _checked_logits(member_logits)
+    logits = _checked_logits(member_logits, name="member_logits")
     if logits.ndim < 2:
         raise ValueError(f"member_logits: got shape {logits.shape}, wants [members ... classes]")
     members = jax.nn.log_softmax(logits, axis=-1)
     return jax.nn.logsumexp(members, axis=0) - jnp.log(jnp.asarray(len(members), logits.dtype))
 
 
-def _checked_logits(logits, axes=None):
+def _checked_logits(logits, axes=None, name="logits"):
     values = jnp.asarray(logits)
     if not jnp.issubdtype(values.dtype, jnp.floating):
-        raise TypeError(f"logits: got dtype {values.dtype}, wants floating point")
+        raise TypeError(f"{name}: got dtype {values.dtype}, wants floating point")
     if (axes is not None and values.ndim != axes) or not values.ndim or 0 in values.shape:
         wanted = "[n classes]" if axes == 2 else "classes last"
-        raise ValueError(f"logits: got shape {values.shape}, wants {wanted}, none of them 0")
-    check_finite("logits", values)
+        raise ValueError(f"{name}: got shape {values.shape}, wants {wanted}, none of them 0")
+    check_finite(name, values)
     return values.astype(at_least_float32(values.dtype))

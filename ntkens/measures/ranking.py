@@ -21,7 +21,7 @@ def undefined(positive: Bool[ArrayLike, " n"]) -> str | None:
 
     Raises:
         TypeError: not booleans.
-        ValueError: not one axis, no example.
+        ValueError: not one axis.
     """
     values = np.asarray(_checked_positive(positive, np.size(positive)))
     if not values.size:

@@ -1,0 +1,145 @@
+"""Discovery: a contract test runs on every public function of its kind, from the day it is born.
+
+A test module says what it looks for, under the name by which its tests ask for one:
+
+    ROOMS = {"kernel": {
+        "within": kernels,                        # a package, whose modules are walked, or a module
+        "is_one": lambda name, function: ...,     # what is looked for there
+        "arguments": {"depth": lambda: 2},        # by parameter, for every function that has it
+        "variants": {"attention.kernel_fn": {"biased": {"biased": lambda: True}}},   # of one alone
+        "others": {"deep.kernel_fn": "why the contracts are not for it"},
+    }}
+
+A test that takes `kernel` runs on each as a `Case`. Arguments are made when first used. Parameters
+with a default keep it, unless a variant says otherwise. What is found and cannot be called, and
+entries that nothing uses, are `gaps`: each module has a test that there are none.
+"""
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+@dataclasses.dataclass(eq=False)
+class Case:
+    """A function that was found, and how it is called."""
+
+    name: str
+    function: Callable
+    variant: str
+    makers: dict[str, Callable[[], Any]]
+
+    @functools.cached_property
+    def arguments(self) -> dict[str, Any]:
+        return {parameter: make() for parameter, make in self.makers.items()}
+
+    @functools.cached_property
+    def made(self) -> Any:
+        """What the function returns: made once, for what a factory returns compiles itself."""
+        return self.function(**self.arguments)
+
+
+def public_functions(within: ModuleType) -> dict[str, Callable]:
+    """The functions that a module, or each module of a package, defines itself."""
+    if hasattr(within, "__path__"):
+        names = [info.name for info in pkgutil.iter_modules(within.__path__)]
+        modules = [importlib.import_module(f"{within.__name__}.{name}") for name in names]
+    else:
+        modules = [within]
+    return {
+        f"{module.__name__.rpartition('.')[2]}.{name}": value
+        for module in modules
+        for name, value in vars(module).items()
+        if callable(value) and not inspect.isclass(value) and not name.startswith("_")
+        if getattr(value, "__module__", None) == module.__name__
+    }
+
+
+def required(function: Callable) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    collected = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    return [
+        each.name
+        for each in parameters
+        if each.default is each.empty and each.kind not in collected
+    ]
+
+
+class Room:
+    """What is looked for, and what was found: cases to test, and gaps to fill."""
+
+    def __init__(self, within, is_one, arguments, variants=None, others=None):
+        variants, others = variants or {}, others or {}
+        self.cases: dict[str, Case] = {}
+        self.gaps: list[str] = []
+        used = set()
+        for name, function in public_functions(within).items():
+            if not is_one(name, function):
+                continue
+            excused = {name, name.partition(".")[0]} & set(others)
+            if excused:
+                used |= excused
+                continue
+            used.add(name)
+            parameters = required(function)
+            used |= set(parameters)
+            for label, changed in variants.get(name, {"": {}}).items():
+                missing = [each for each in parameters if each not in {**arguments, **changed}]
+                if missing:
+                    self.gaps.append(
+                        f"{name} is new: say what its {', '.join(missing)} may be in `arguments`, "
+                        "or in `variants` for it alone; or in `others` why this is not for it"
+                    )
+                    continue
+                makers = {each: arguments[each] for each in parameters if each not in changed}
+                case = Case(name, function, label, makers | changed)
+                self.cases[f"{name}, {label}" if label else name] = case
+        self.gaps += [
+            f"{table}: nothing that was found has {entry}; take it out"
+            for table, entries in (
+                ("arguments", arguments),
+                ("variants", variants),
+                ("others", others),
+            )
+            for entry in entries
+            if entry not in used
+        ]
+
+
+@functools.cache
+def rooms(module: ModuleType) -> dict[str, Room]:
+    return {name: Room(**room) for name, room in getattr(module, "ROOMS", {}).items()}
+
+
+def pytest_generate_tests(metafunc):
+    for name, room in rooms(metafunc.module).items():
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, room.cases.values(), ids=room.cases)
+
+
+@pytest.fixture
+def gaps(request) -> dict[str, list[str]]:
+    """Of each room of the module, what was found and is not tested."""
+    return {name: room.gaps for name, room in rooms(request.module).items()}
+
+
+@pytest.fixture
+def found(request) -> dict[str, set[str]]:
+    """Of each room of the module, the names of what was found and is tested."""
+    return {
+        name: {case.name for case in room.cases.values()}
+        for name, room in rooms(request.module).items()
+    }
+
+
+@pytest.fixture
+def search() -> type[Room]:
+    """To look somewhere else."""
+    return Room

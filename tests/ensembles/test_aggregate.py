@@ -71,22 +71,6 @@ def test_the_order_of_axes_between_is_kept(name):
         np.testing.assert_allclose(result[i], COMPILED[name](p[:, i]), rtol=1e-14)
 
 
-@each
-def test_jit_changes_nothing_and_the_dtype_is_kept(name):
-    p = jnp.asarray(drawn(3, 3, 6, 4), jnp.float32)
-    p /= p.sum(-1, keepdims=True)
-    plain, compiled = OF_PROBABILITIES[name](p), COMPILED[name](p)
-    assert plain.dtype == compiled.dtype == jnp.float32
-    np.testing.assert_allclose(plain, compiled, rtol=2e-5)  # float32, through logarithms to -20
-
-
-@each
-def test_members_that_agree_are_the_ensemble(name):
-    p = np.repeat(drawn(4, 1, 6, 4), 3, axis=0)
-    expected = np.eye(4)[p[0].argmax(-1)] if name == "vote" else p[0]
-    np.testing.assert_allclose(COMPILED[name](p), expected, rtol=1e-12)
-
-
 def test_a_tie_of_votes_goes_to_the_smaller_class():
     p = jnp.array([[[0.5, 0.5, 0.0]], [[0.0, 0.3, 0.7]], [[0.0, 0.4, 0.6]], [[0.9, 0.1, 0.0]]])
     votes = aggregate.vote(p)
@@ -172,19 +156,13 @@ P = np.full((2, 3, 4), 0.25)
     ("call", "error", "message"),
     [
         (lambda: aggregate.mean(np.ones((2, 3, 4))), ValueError, "probabilities: want numbers"),
-        (lambda: aggregate.vote(np.full((2, 3), np.nan)), ValueError, "probabilities: want"),
         (lambda: aggregate.geometric(np.array([[1.5, -0.5]])), ValueError, "least of -0.5"),
-        (lambda: aggregate.mean(np.ones(3)), ValueError, "members first"),
-        (lambda: aggregate.mean(np.ones((2, 1), int)), TypeError, "probabilities: got int"),
-        (lambda: aggregate.mean_logits(np.full((2, 3), np.nan)), ValueError, "logits: hold NaN"),
         (lambda: aggregate.log_mean(np.full((2, 3), -np.inf)), ValueError, "logits: hold NaN"),
-        (lambda: aggregate.log_mean(np.ones((0, 3))), ValueError, "members first"),
         (lambda: aggregate.weighted(P, np.ones(3) / 3), ValueError, "weights: got shape"),
         (lambda: aggregate.weighted(P, np.ones(2)), ValueError, "weights: want numbers"),
         (lambda: aggregate.greedy_weights(P, np.array([0, 1, 4])), ValueError, "labels: got one"),
         (lambda: aggregate.greedy_weights(P, np.zeros(2, int)), ValueError, "labels: got shape"),
         (lambda: aggregate.greedy_weights(P, np.zeros(3)), TypeError, "labels: got float"),
-        (lambda: aggregate.greedy_weights(P[:, :0], np.zeros(0, int)), ValueError, "n >= 1"),
         (lambda: aggregate.greedy_weights(P, np.zeros(3, int), rounds=0), ValueError, "rounds"),
     ],
 )  # fmt: skip

@@ -364,23 +364,6 @@ def test_buckets_feed_the_learners_they_are_shifted_to():
         assert set(np.flatnonzero(spread[:, bucket])) == {bucket, (bucket + 2) % 5}
 
 
-@pytest.mark.parametrize(
-    ("logits", "error", "message"),
-    [
-        (np.zeros((3, 2)), ValueError, r"logits: got shape \(3, 2\)"),
-        (np.zeros((3, 0, 2)), ValueError, "logits: got shape"),
-        (np.zeros((0, 3, 2)), ValueError, "logits: got shape"),
-        (np.zeros((3, 2, 2), int), TypeError, "logits: got int"),
-        (np.full((3, 2, 2), np.nan), ValueError, "logits: holds NaN"),
-    ],
-)
-def test_logits_that_are_no_votes_are_refused(logits, error, message):
-    for name, certificate in CERTIFICATES.items():
-        spread = (np.eye(3, dtype=bool),) if name.startswith("fa") else ()
-        with pytest.raises(error, match=message):
-            certificate(logits, *spread)
-
-
 def test_minus_infinity_is_a_logit():
     """As the logarithm of a probability that underflowed."""
     logits = np.array([[[-np.inf, 0.0, -1.0]], [[-np.inf, -np.inf, 0.0]], [[-np.inf, 1.0, 0.0]]])

@@ -46,16 +46,19 @@ class Case:
         return self.function(**self.arguments)
 
 
+def modules(within: ModuleType) -> list[ModuleType]:
+    """Those of a package, or the module itself."""
+    if not hasattr(within, "__path__"):
+        return [within]
+    names = [info.name for info in pkgutil.iter_modules(within.__path__)]
+    return [importlib.import_module(f"{within.__name__}.{name}") for name in names]
+
+
 def public_functions(within: ModuleType) -> dict[str, Callable]:
-    """The functions that a module, or each module of a package, defines itself."""
-    if hasattr(within, "__path__"):
-        names = [info.name for info in pkgutil.iter_modules(within.__path__)]
-        modules = [importlib.import_module(f"{within.__name__}.{name}") for name in names]
-    else:
-        modules = [within]
+    """The functions that modules define themselves, by "module.function"."""
     return {
         f"{module.__name__.rpartition('.')[2]}.{name}": value
-        for module in modules
+        for module in modules(within)
         for name, value in vars(module).items()
         if callable(value) and not inspect.isclass(value) and not name.startswith("_")
         if getattr(value, "__module__", None) == module.__name__
@@ -140,6 +143,18 @@ def found(request) -> dict[str, set[str]]:
 
 
 @pytest.fixture
+def plant(request, monkeypatch) -> Callable[[str, ModuleType, Callable], list[str]]:
+    """Adds a function to a module for one test; returns the gaps that its room has then."""
+
+    def plant(name, module, function):
+        function.__module__ = module.__name__
+        monkeypatch.setattr(module, function.__name__, function, raising=False)
+        return Room(**request.module.ROOMS[name]).gaps
+
+    return plant
+
+
+@pytest.fixture
 def search() -> type[Room]:
-    """To look somewhere else."""
+    """To look in a room that no test module has."""
     return Room

@@ -73,6 +73,17 @@ def test_every_aggregate_and_certificate_is_tested(gaps, found):
     assert found["certify"] >= {"certificates.dpa", "certificates.fa_roe"}
 
 
+def test_those_born_today_are_asked_for_their_arguments(plant):
+    def jury(verdicts): ...
+
+    def pledge(promises) -> Certificate: ...
+
+    (gap,) = plant("combine", aggregate, jury)
+    assert gap.startswith("aggregate.jury is new: say what its verdicts ")
+    (gap,) = plant("certify", certificates, pledge)
+    assert gap.startswith("certificates.pledge is new: say what its promises ")
+
+
 def test_the_order_of_members_is_nothing_and_results_are_on_the_simplex(combine):
     order = np.array([2, 0, 1])
     plain = combine.made

@@ -10,7 +10,7 @@ import pytest
 from jaxtyping import Array, Float
 
 from ntkens import kernels
-from ntkens.kernels import KernelFn, dual, stax
+from ntkens.kernels import KernelFn, dual, rbf, stax
 
 # neural-tangents reminds of the assumptions of a layer each time it is used.
 pytestmark = [
@@ -78,6 +78,17 @@ def test_every_kernel_is_tested(gaps, found):
     assert gaps["kernel"] == []
     assert found["kernel"] >= {"fully_connected.kernel_fn", "attention.kernel_fn", "stax.kernel_fn"}
     assert "rbf.kernel_fn" in found["kernel"]  # of no network
+
+
+def test_a_kernel_born_today_is_asked_for_its_arguments(plant):
+    def woven_kernel_fn(threads): ...
+
+    def quilt(patches) -> KernelFn: ...
+
+    (gap,) = plant("kernel", rbf, woven_kernel_fn)
+    assert gap.startswith("rbf.woven_kernel_fn is new: say what its threads may be")
+    (_, gap) = plant("kernel", rbf, quilt)
+    assert gap.startswith("rbf.quilt is new: say what its patches may be")
 
 
 def test_a_gram_matrix_is_symmetric_and_positive_semidefinite(kernel):

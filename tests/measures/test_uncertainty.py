@@ -201,15 +201,6 @@ def test_entropies_at_the_corners():
 
 
 @pytest.mark.slow
-def test_vmap_over_members_and_jit():
-    members, labels = np.stack([draw(0)[0], draw(1, rounded=True)[0]]), draw()[1]
-    for measure in (uncertainty.accuracy, uncertainty.brier_decomposition, *CALIBRATION):
-        loop = np.transpose([measure(member, labels) for member in members])
-        mapped = jax.jit(jax.vmap(measure, (0, None)))(members, labels)
-        np.testing.assert_allclose(mapped, loop, rtol=1e-12, atol=1e-15)
-
-
-@pytest.mark.slow
 def test_half_precision_is_computed_in_float32():
     probabilities, labels = draw()
     halves = jnp.asarray(probabilities, jnp.bfloat16)

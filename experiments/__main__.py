@@ -1,13 +1,12 @@
 """Lists every script: what it claims, what it costs, and what the committed result says."""
 
 import sys
-from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
 
 from experiments._progress import duration
-from experiments._report import STYLES, devices
+from experiments._report import STYLES, devices, tally
 from experiments._results import Contents, read
 from experiments._scripts import Description, discover
 
@@ -31,14 +30,10 @@ def last_verdict(run: Contents) -> tuple[str, str]:
     """A committed result in one line, and its style."""
     if run.header is None or run.footer is None:
         return "none recorded", "dim"
-    counts = Counter(claim["outcome"] for claim in run.footer["verdict"])
-    outcomes = ", ".join(
-        outcome if sum(counts.values()) == 1 else f"{count} {outcome}"
-        for outcome, count in counts.items()
-    )
     measured = f"{run.header['preset']}, {devices(run.environments)}"
-    style = STYLES[next(iter(counts))] if len(counts) == 1 else ""
-    return f"{outcomes} ({measured}, {duration(run.footer['seconds'])})", style
+    outcomes = {claim["outcome"] for claim in run.footer["verdict"]}
+    style = STYLES[outcomes.pop()] if len(outcomes) == 1 else ""
+    return f"{tally(run.footer['verdict'])} ({measured}, {duration(run.footer['seconds'])})", style
 
 
 def main() -> None:

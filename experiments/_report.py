@@ -1,12 +1,15 @@
 """What a finished run shows: its figure, its table of claims, its verdict."""
 
+import collections
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
 
+from experiments._contract import Outcome
 from experiments._environment import device_name
 from experiments._progress import duration
 
@@ -58,6 +61,12 @@ def show(console: Console, title: str, environments: list[dict], footer: dict) -
     console.print(
         f"{devices(environments)}, {duration(footer['seconds'])}, {peaks}, {code}{changed}"
     )
+
+
+def tally(claims: list[dict]) -> str:
+    """How many claims have which outcome, in words: `2 reproduced, 1 departs`."""
+    counts = collections.Counter(claim["outcome"] for claim in claims)
+    return ", ".join(f"{counts[name]} {name}" for name in get_args(Outcome) if counts[name])
 
 
 def devices(environments: list[dict]) -> str:

@@ -4,18 +4,15 @@ python -m experiments.table            # rewrites README.md in place
 python -m experiments.table --check    # changes nothing; fails if README.md is not up to date
 """
 
-import collections
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import get_args
 
 import tyro
 
 from experiments import _results
-from experiments._contract import Outcome
 from experiments._progress import duration
-from experiments._report import devices
+from experiments._report import devices, tally
 
 START, END = "<!-- table:start -->", "<!-- table:end -->"
 PAPERS = ("paper", "what it says", "claims", "time")
@@ -52,13 +49,9 @@ def papers(runs: list[_results.Contents]) -> str:
     lines = [_line(PAPERS), _line(("---",) * len(PAPERS))]
     for run in runs:
         header, footer = run.header or {}, run.footer or {}
-        outcomes = collections.Counter(claim["outcome"] for claim in footer["verdict"])
-        counts = ", ".join(
-            f"{outcomes[name]} {name}" for name in get_args(Outcome) if outcomes[name]
-        )
         says = header["title"].partition(" arXiv:")[0].rstrip(".")
         paper = _paper(header["script"], header["title"])
-        lines.append(_line((paper, says, counts, _time(run))))
+        lines.append(_line((paper, says, tally(footer["verdict"]), _time(run))))
     return "\n".join(lines)
 
 

@@ -108,7 +108,7 @@ def test_the_list_shows_claim_cost_and_last_verdict(tmp_path, execute, no_figure
     assert [script.name for script in scripts] == ["toy_experiment", "unmeasured"]
     assert "The mean of one number is that number. arXiv:0000.00000, Figure 1." in text
     assert "quick   # 1 s, one core" in text
-    assert "last verdict: reproduced (quick, " in text
+    assert "last verdict: 1 reproduced (quick, " in text
     assert text.count("last verdict: none recorded") == 1
 
 

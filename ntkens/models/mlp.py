@@ -69,7 +69,7 @@ def mlp(
         ValueError: an unknown parametrisation; a width, outputs or standard deviation out of range;
             inputs of the wrong shape, or one-hot indices outside the features. Under a trace the
             outputs of such an index are NaN instead.
-        TypeError: `init` of inputs that are not floating point.
+        TypeError: inputs that are not floating point, nor to `apply` integers.
     """
     check_option("parametrisation", parametrisation, get_args(Parametrisation))
     check_sizes("widths", *widths)
@@ -89,8 +89,10 @@ def mlp(
             "init takes the shape and dtype of floating inputs [batch features], for one-hot "
             "inputs those of jnp.eye(features)",
         )
-        if len(inputs.shape) != 2:
-            raise ValueError(f"inputs: got shape {inputs.shape}; they are [batch features]")
+        if len(inputs.shape) != 2 or not inputs.shape[1]:
+            raise ValueError(
+                f"inputs: got shape {inputs.shape}; they are [batch features], one feature or more"
+            )
         example = jnp.zeros((1, inputs.shape[1]), inputs.dtype)
         return network(inputs.shape[1], inputs.dtype).init(key, example)["params"]
 
@@ -179,8 +181,10 @@ def _check_inputs(inputs, features):
             and not ((np.asarray(inputs) >= 0) & (np.asarray(inputs) < features)).all()
         ):
             raise ValueError(f"inputs: got an index outside 0..{features - 1}, the one-hot inputs")
-    elif inputs.ndim != 2 or inputs.shape[1] != features:
-        raise ValueError(
-            f"inputs: got shape {inputs.shape}; these params take [batch, {features}], or one-hot "
-            "indices as integers [batch]"
-        )
+    else:
+        check_floating(inputs, "apply takes floating inputs, or one-hot indices as integers")
+        if inputs.ndim != 2 or inputs.shape[1] != features:
+            raise ValueError(
+                f"inputs: got shape {inputs.shape}; these params take [batch, {features}], or "
+                "one-hot indices as integers [batch]"
+            )

@@ -8,6 +8,7 @@ A test module says what it looks for, under the name by which its tests ask for 
         "arguments": {"depth": lambda: 2},        # by parameter, for every function that has it
         "variants": {"attention.kernel_fn": {"biased": {"biased": lambda: True}}},   # of one alone
         "others": {"deep.kernel_fn": "why the contracts are not for it"},
+        "slow": {"attention.kernel_fn, biased"},  # cases that `make check` leaves out
     }}
 
 A test that takes `kernel` runs on each as a `Case`. Arguments are made when first used. Parameters
@@ -78,8 +79,9 @@ def required(function: Callable) -> list[str]:
 class Room:
     """What is looked for, and what was found: cases to test, and gaps to fill."""
 
-    def __init__(self, within, is_one, arguments, variants=None, others=None):
+    def __init__(self, within, is_one, arguments, variants=None, others=None, slow=()):
         variants, others = variants or {}, others or {}
+        self.slow = slow
         self.cases: dict[str, Case] = {}
         self.gaps: list[str] = []
         used = set()
@@ -104,13 +106,11 @@ class Room:
                 makers = {each: arguments[each] for each in parameters if each not in changed}
                 case = Case(name, function, label, makers | changed)
                 self.cases[f"{name}, {label}" if label else name] = case
+        used |= set(self.cases)
+        tables = {"arguments": arguments, "variants": variants, "others": others, "slow": slow}
         self.gaps += [
             f"{table}: nothing that was found has {entry}; take it out"
-            for table, entries in (
-                ("arguments", arguments),
-                ("variants", variants),
-                ("others", others),
-            )
+            for table, entries in tables.items()
             for entry in entries
             if entry not in used
         ]
@@ -124,7 +124,11 @@ def rooms(module: ModuleType) -> dict[str, Room]:
 def pytest_generate_tests(metafunc):
     for name, room in rooms(metafunc.module).items():
         if name in metafunc.fixturenames:
-            metafunc.parametrize(name, room.cases.values(), ids=room.cases)
+            cases = [
+                pytest.param(case, id=label, marks=[pytest.mark.slow] * (label in room.slow))
+                for label, case in room.cases.items()
+            ]
+            metafunc.parametrize(name, cases)
 
 
 @pytest.fixture

@@ -68,9 +68,11 @@ def test_entries_that_nothing_uses_are_named(search, room):
         {"size": lambda: 3, "shape": lambda: 4},
         {"born_today.known": {"": {}}, "gone.function": {"": {}}},
         {"born_today.unknown": "planted in vain", "born_today.forgotten": "is no more"},
+        slow=["born_today.flavoured, sweet"],
     )
     assert found.gaps == [
         "arguments: nothing that was found has shape; take it out",
         "variants: nothing that was found has gone.function; take it out",
         "others: nothing that was found has born_today.forgotten; take it out",
+        "slow: nothing that was found has born_today.flavoured, sweet; take it out",
     ]

@@ -1,5 +1,7 @@
 """What holds of every aggregate, and of every certificate."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,6 +51,14 @@ ROOMS = {
         },
     },
 }
+
+
+@functools.cache
+def compiled(combine):
+    """Compiled whole: operation by operation, these small arrays take longer."""
+    return jax.jit(lambda arguments: combine.function(**arguments))
+
+
 PREDICTIONS = ("probabilities", "logits")  # members first, classes last
 OF_MEMBERS = (*PREDICTIONS, "weights", "spread")
 
@@ -87,7 +97,7 @@ def test_those_born_today_are_asked_for_their_arguments(plant):
 def test_the_order_of_members_is_nothing_and_results_are_on_the_simplex(combine):
     order = np.array([2, 0, 1])
     plain = combine.made
-    moved = combine.function(**changed(combine.arguments, lambda value: value[order]))
+    moved = compiled(combine)(changed(combine.arguments, lambda value: value[order]))
     is_weights = plain.shape == (MEMBERS,)
     assert is_weights or plain.shape == (EXAMPLES, CLASSES)
     assert_close(moved, plain[order] if is_weights else plain)
@@ -98,8 +108,8 @@ def test_the_order_of_members_is_nothing_and_results_are_on_the_simplex(combine)
 def test_one_member_is_itself_and_so_are_members_that_agree(combine):
     one = changed(combine.arguments, lambda value: value[:1], PREDICTIONS)
     agreeing = changed(one, lambda value: np.repeat(value, MEMBERS, axis=0), PREDICTIONS)
-    together = combine.function(**agreeing)
-    alone = combine.function(**changed(one, lambda _: np.ones(1), ("weights",)))
+    together = compiled(combine)(agreeing)
+    alone = compiled(combine)(changed(one, lambda _: np.ones(1), ("weights",)))
     if alone.shape == (1,):  # weights
         assert_close(alone, 1)
         return
@@ -136,7 +146,7 @@ def test_jit_vmap_and_gradients(combine):
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_the_dtype_follows_the_members(combine, dtype):
     lower = changed(combine.arguments, lambda value: value.astype(dtype))
-    found = combine.function(**lower)
+    found = compiled(combine)(lower)
     assert found.dtype == dtype
     # A few roundings, of logarithms of up to -20 too. Greedy choices and votes are of whole
     # members: with so few digits they may be others.

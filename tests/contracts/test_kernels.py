@@ -142,17 +142,18 @@ def test_gradients_are_finite(kernel):
         assert (found != 0).any()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_the_dtype_follows_the_inputs(kernel, dtype):
-    x = (inputs(kernel) / 2).astype(dtype)
+def test_the_dtype_follows_the_inputs(kernel):
+    """Half precision has its own digits; those of float32 are tested with x64 off."""
+    x = (inputs(kernel) / 2).astype(np.float16)
     found, exact = kernel.made(x), kernel.made(x.astype(float))
-    assert {gram.dtype for gram in grams(found)} == {jnp.dtype(dtype)}
+    assert {gram.dtype for gram in grams(found)} == {jnp.dtype(np.float16)}
     # A dozen roundings: of layers, of sums over tokens and of what they are multiplied by. But a
     # random kernel is that of weights drawn in this dtype, which are others.
     if "key" not in kernel.arguments:
-        assert_close(found, exact, 12 * float(jnp.finfo(dtype).eps))
-    mixed = jax.eval_shape(kernel.made, x, x.astype(float))
-    assert {gram.dtype for gram in jax.tree.leaves(mixed)} == {jnp.dtype(float)}
+        assert_close(found, exact, 12 * float(jnp.finfo(np.float16).eps))
+    for second, dtype in ((None, np.float32), (x, np.float32), (x.astype(float), float)):
+        shapes = jax.eval_shape(kernel.made, x.astype(np.float32), second)
+        assert {gram.dtype for gram in jax.tree.leaves(shapes)} == {jnp.dtype(dtype)}
 
 
 def test_inputs_that_do_not_fit_are_named(kernel):

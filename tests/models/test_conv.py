@@ -1,5 +1,6 @@
 import flax.linen
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -56,3 +57,21 @@ def test_apply_is_the_network_of_flax_layers(normalisation, key):
 def test_bad_arguments_are_named(arguments, named):
     with pytest.raises(ValueError, match=named):
         conv.conv_net(**{"widths": [8], "outputs": 2} | arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("normalisation", ["group", "batch", "none"])
+def test_lower_precision_agrees_with_float64(normalisation, key):
+    model = conv.conv_net([32, 16], 3, normalisation=normalisation)
+    images = jnp.asarray(np.random.default_rng(1).normal(size=(8, 8, 8, 2)))
+    params = jax.jit(model.init)(key, images)
+    exact = np.asarray(jax.jit(model.apply)(params, images))
+
+    def error(dtype):
+        rounded = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+        found = np.asarray(jax.jit(model.apply)(rounded, images), np.float64)
+        return np.abs(found - exact).max() / np.abs(exact).max()
+
+    # a dozen roundings along the way, of inputs, weights and signal
+    assert 0 < error(jnp.float32) < 12 * jnp.finfo(jnp.float32).eps
+    assert 0 < error(jnp.bfloat16) < 12 * float(jnp.finfo(jnp.bfloat16).eps)

@@ -219,6 +219,7 @@ def test_complexity_bounds_the_norm_in_the_kernels_space():
         (np.ones((0, 2, 4)), ValueError, r"x1: got shape \(0, 2, 4\)"),
         (np.ones((3, 2, 4), int), TypeError, "x1: got dtype int64"),
         (np.full((3, 2, 4), np.nan), ValueError, "x1: holds NaN"),
+        (np.full((3, 2, 4), 1e52), ValueError, "x1: holds numbers above .*overflow float64"),
     ],
 )
 def test_inputs_that_are_no_sequences_are_refused(inputs, error, message, key):

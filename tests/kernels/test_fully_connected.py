@@ -203,10 +203,7 @@ def test_depth_zero_is_a_linear_model():
     [
         ((np.ones(3),), ValueError, r"x1: got shape \(3,\)"),
         ((np.ones((2, 3)), np.ones((2, 4))), ValueError, "x2: its width is 4"),
-        ((np.array([[np.nan, 1.0]]),), ValueError, "x1: holds NaN"),
-        ((np.ones((2, 0)),), ValueError, r"x1: got shape \(2, 0\)"),
         ((np.full((2, 3), 1e160),), ValueError, "x1: holds numbers above .*overflow float64"),
-        ((np.ones((2, 3), int),), TypeError, "x1: got dtype int64"),
     ],
 )
 def test_bad_inputs_are_named(arguments, error, message):

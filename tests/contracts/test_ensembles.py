@@ -239,10 +239,10 @@ def test_the_order_of_classes_is_nothing_where_there_are_no_ties(certify):
 
 
 def test_agreement_is_the_most_that_can_be_certified(certify):
-    """No election is safer than the unanimous one; and one voter more is, of two classes.
+    """No election is safer than a unanimous one; of two classes, more votes are never less safe.
 
-    In plurality and run-off alike. Of an odd number of learners, for which a gap rounds up in the
-    same way whether or not ties are won.
+    In plurality and run-off alike, for an odd number of learners: of 7 votes and of 8, which is
+    what winning ties amounts to, the half and the quarter round up to the same.
     """
     unanimous = np.zeros((LEARNERS, EXAMPLES, CLASSES))
     unanimous[..., 1] = 1
@@ -254,9 +254,8 @@ def test_agreement_is_the_most_that_can_be_certified(certify):
         found = certify.function(**certify.arguments | {"logits": scores})
         assert (found.radius <= most).all()
 
-    voters = np.minimum(np.arange(LEARNERS)[:, None] + 1, LEARNERS)
-    first = (voters > LEARNERS - 2 - np.arange(EXAMPLES)[None]).astype(float)  # 2, 3, ... of 7
-    two = np.stack([first, 1 - first], axis=-1)
+    first = np.arange(LEARNERS)[:, None] < 2 + np.arange(EXAMPLES)[None]  # 2, 3, ... 7 vote so
+    two = np.stack([first, ~first], axis=-1).astype(float)
     found = certify.function(**certify.arguments | {"logits": two})
     majority = first.sum(axis=0) > LEARNERS / 2
     np.testing.assert_array_equal(found.prediction, ~majority)

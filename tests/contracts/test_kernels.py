@@ -104,26 +104,27 @@ def test_a_gram_matrix_is_symmetric_and_positive_semidefinite(kernel):
         assert eigenvalues[0] > -rounding(kernel) * eigenvalues[-1]
         assert abs(gram[0, 0] - gram[0, 1]) > 1e-3 * eigenvalues[-1]  # it sees its inputs
         assert abs(gram[0, 0] - gram[0, 2]) < rounding(kernel) * eigenvalues[-1]
-    blocks = [gram[:2, 2:] for gram in grams(joint)]
-    assert_close(kernel.made(x[:2], x[2:]), blocks, rounding(kernel))
+    blocks = [gram[:1, 1:] for gram in grams(joint)]
+    assert_close(kernel.made(x[:1], x[1:]), blocks, rounding(kernel))
 
 
-def test_one_point_and_strided_points_are_points(kernel):
+def test_strided_points_are_points(kernel):
     x = inputs(kernel)
-    expected = kernel.made(x)
     strided = np.repeat(np.repeat(x, 2, axis=0), 3, axis=-1)[::2, ..., ::3]
     assert not strided.flags.c_contiguous
-    assert_close(kernel.made(strided), expected, 0)
-    assert_close(kernel.made(x[:1]), [gram[:1, :1] for gram in grams(expected)], rounding(kernel))
+    assert_close(kernel.made(strided), kernel.made(x), 0)
 
 
 def test_jit_and_vmap_over_sets_agree_with_plain_calls(kernel):
+    """Sets of one point and of four; a kernel of one point alone has one number."""
     first, second = inputs(kernel), inputs(kernel, seed=1)
-    stacks = np.stack([first[:2], second[:2]]), np.stack([first[2:], second[2:]])
+    stacks = np.stack([first[:1], second[:1]]), np.stack([first[1:], second[1:]])
     mapped = grams(jax.jit(jax.vmap(kernel.made))(*stacks))
     for index in range(2):
         plain = kernel.made(stacks[0][index], stacks[1][index])
         assert_close([gram[index] for gram in mapped], plain, rounding(kernel))
+    alone = jax.eval_shape(jax.vmap(kernel.made), stacks[0])
+    assert {gram.shape for gram in jax.tree.leaves(alone)} == {(2, 1, 1)}
 
 
 @pytest.mark.slow

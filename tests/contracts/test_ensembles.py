@@ -15,6 +15,8 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 MEMBERS, EXAMPLES, CLASSES = 3, 6, 4  # no two alike: an axis is known by its length
 LEARNERS, DEGREE = 7, 2
+PREDICTIONS = ("probabilities", "logits")  # members first, classes last
+OF_MEMBERS = (*PREDICTIONS, "weights", "spread")
 
 
 def probabilities(members=MEMBERS):
@@ -57,10 +59,6 @@ ROOMS = {
 def compiled(combine):
     """Compiled whole: operation by operation, these small arrays take longer."""
     return jax.jit(lambda arguments: combine.function(**arguments))
-
-
-PREDICTIONS = ("probabilities", "logits")  # members first, classes last
-OF_MEMBERS = (*PREDICTIONS, "weights", "spread")
 
 
 def changed(arguments, change, names=OF_MEMBERS):

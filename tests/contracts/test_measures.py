@@ -133,10 +133,11 @@ def test_the_order_of_examples_is_nothing_nor_is_their_place_in_memory(measure):
 
 
 def test_vmap_over_members_and_jit_agree_with_a_loop(measure):
-    """Or, of what looks at values, say so."""
+    """Or, of what looks at values, say so. Members of other predictions have another measure."""
     first = arrays(measure)
     second = {
-        name: np.roll(value, shift, axis(name)) for shift, (name, value) in enumerate(first.items())
+        name: np.roll(value, 2 * place + 1, axis(name))
+        for place, (name, value) in enumerate(first.items())
     }
     if is_on_host(measure):
         with pytest.raises(TypeError, match=rf"^{next(iter(first))}: "):
@@ -147,6 +148,7 @@ def test_vmap_over_members_and_jit_agree_with_a_loop(measure):
     for index, member in enumerate((first, second)):
         of_member = [leaf[index] for leaf in jax.tree.leaves(mapped)]
         assert_close(of_member, call(measure, member))
+    assert any((leaf[0] != leaf[1]).any() for leaf in jax.tree.leaves(mapped))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])

@@ -1,5 +1,6 @@
 """What holds of every measure of predictions: of every public function of `ntkens.measures`."""
 
+import functools
 import inspect
 
 import jax
@@ -97,6 +98,16 @@ def is_on_host(measure):
     return measure.name.partition(".")[0] in ON_HOST
 
 
+@functools.cache
+def compiled(measure):
+    """Compiled whole: operation by operation, these small arrays take longer."""
+
+    def run(arguments):
+        return call(measure, arguments)
+
+    return run if is_on_host(measure) else jax.jit(run)
+
+
 def assert_close(found, expected):
     """To some hundred roundings in float64."""
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -118,7 +129,8 @@ def test_a_measure_born_today_is_asked_for_its_arguments(plant):
 def test_the_order_of_examples_is_nothing_nor_is_their_place_in_memory(measure):
     """What is of an example moves with it; all else stays."""
     order = np.random.default_rng(9).permutation(EXAMPLES)
-    moved = call(measure, arrays(measure, lambda value, axis: value.take(order, axis)))
+    plain = compiled(measure)(arrays(measure))
+    moved = compiled(measure)(arrays(measure, lambda value, axis: value.take(order, axis)))
 
     def follow(leaf):
         return leaf[order] if np.shape(leaf)[:1] == (EXAMPLES,) else leaf
@@ -128,11 +140,16 @@ def test_the_order_of_examples_is_nothing_nor_is_their_place_in_memory(measure):
         assert not view.flags.c_contiguous
         return view
 
-    assert_close(moved, jax.tree.map(follow, measure.made))
-    assert_close(call(measure, arrays(measure, strided)), measure.made)
+    assert_close(moved, jax.tree.map(follow, plain))
+    assert_close(compiled(measure)(arrays(measure, strided)), plain)
 
 
-def test_vmap_over_members_and_jit_agree_with_a_loop(measure):
+@pytest.mark.slow
+def test_plain_calls_agree_with_compiled_ones(measure):
+    assert_close(measure.made, compiled(measure)(arrays(measure)))
+
+
+def test_vmap_over_members_agrees_with_a_loop(measure):
     """Or, of what looks at values, say so. Members of other predictions have another measure."""
     first = arrays(measure)
     second = {
@@ -147,7 +164,7 @@ def test_vmap_over_members_and_jit_agree_with_a_loop(measure):
     mapped = jax.jit(jax.vmap(lambda member: call(measure, member)))(members)
     for index, member in enumerate((first, second)):
         of_member = [leaf[index] for leaf in jax.tree.leaves(mapped)]
-        assert_close(of_member, call(measure, member))
+        assert_close(of_member, compiled(measure)(member))
     assert any((leaf[0] != leaf[1]).any() for leaf in jax.tree.leaves(mapped))
 
 
@@ -169,7 +186,7 @@ def test_one_example_has_a_measure_and_none_has_not(measure):
             call(measure, one)
     else:
         is_nan = measure.name.startswith("ranking.")
-        for leaf in jax.tree.leaves(jax.jit(lambda one: call(measure, one))(one)):
+        for leaf in jax.tree.leaves(compiled(measure)(one)):
             assert (np.isnan(leaf) if is_nan else np.isfinite(leaf)).all()
     with pytest.raises(ValueError, match=rf"^({'|'.join(one)}): "):
         call(measure, arrays(measure, lambda value, axis: value.take([], axis)))
@@ -237,7 +254,6 @@ def test_numbers_out_of_range_are_named(measure):
 def test_huge_numbers_are_no_nan(measure):
     """Logits, scores and costs may have any size."""
     large = {"logits", "member_logits", "scores", "costs"} & measure.arguments.keys()
-    for leaf in jax.tree.leaves(
-        call(measure, {name: 1e150 * measure.arguments[name] for name in large})
-    ):
+    huge = {name: 1e150 * measure.arguments[name] for name in large}
+    for leaf in jax.tree.leaves(compiled(measure)(arrays(measure) | huge)):
         assert not np.isnan(leaf).any()

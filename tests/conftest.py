@@ -40,12 +40,13 @@ def key() -> jax.Array:
     return jax.random.key(20250216)
 
 
-@pytest.fixture
-def compiled_quickly():
-    """Compiles with few optimisations, for tests of a whole script: nearly all is compilation.
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Most of the time of tests is compilation, and a third of that is optimisation.
 
-    It takes a third off them. What such a test asserts does not rest on the last digits.
+    It is left out but for kernels and predictors, whose last digits are tested, for the tour, which
+    users run, and where devices and precisions are: what other tests assert does not rest on it.
     """
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    room = item.path.relative_to(os.path.dirname(__file__)).parts[0]
+    is_quick = room not in ("kernels", "predictors", "test_readme.py", *special)
+    jax.config.update("jax_disable_most_optimizations", is_quick)

@@ -57,7 +57,6 @@ def test_a_script_has_the_shape(path, load):
     [TOY, *(pytest.param(path, marks=pytest.mark.slow) for path in PATHS)],
     ids=lambda path: path.stem,
 )
-@pytest.mark.usefixtures("compiled_quickly")
 def test_a_script_runs_end_to_end_at_its_smallest(path, load, tmp_path, capsys):
     script = load(path)
     arguments = run.Arguments("tiny", script.TINY, tmp_path)

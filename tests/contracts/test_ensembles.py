@@ -11,8 +11,6 @@ from scipy import special
 from ntkens.ensembles import aggregate, certificates
 from ntkens.ensembles.certificates import Certificate
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 MEMBERS, EXAMPLES, CLASSES = 3, 6, 4  # no two alike: an axis is known by its length
 LEARNERS, DEGREE = 7, 2
 PREDICTIONS = ("probabilities", "logits")  # members first, classes last

@@ -15,7 +15,6 @@ from ntkens.kernels import KernelFn, dual, rbf, stax
 # neural-tangents reminds of the assumptions of a layer each time it is used.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:neural_tangents"),
-    pytest.mark.usefixtures("compiled_quickly"),
 ]
 
 GramFn = Callable[..., Float[Array, "n m"]]  # a kernel of no network is one array

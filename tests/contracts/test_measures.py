@@ -11,8 +11,6 @@ from scipy import special
 from ntkens import measures
 from ntkens.measures import uncertainty
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 MEMBERS, EXAMPLES, CLASSES = 3, 7, 4  # no two alike: an axis is known by its length
 
 

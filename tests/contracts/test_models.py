@@ -8,8 +8,6 @@ import pytest
 from ntkens import models, tree
 from ntkens.models import Model, conv
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 BATCH, OUTPUTS = 4, 3
 SHAPES = {"mlp": (7,)}  # of one input; of other models it is a small image
 IMAGE = (6, 6, 1)

@@ -16,8 +16,6 @@ from experiments import run
 from ntkens.data import Dataset, Examples
 from ntkens.models import conv, mlp, resnet
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 CLAIMS = ("saliency", "order", "checks", "rewinding", "time", "control", "objectives", "identities",
           "published")  # fmt: skip
 EXPECTED = dict.fromkeys(CLAIMS, "reproduced")

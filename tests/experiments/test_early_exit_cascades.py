@@ -270,7 +270,6 @@ def test_a_seed_is_the_same_whatever_is_trained_with_it():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_quickly")
 def test_the_paper_preset_runs_on_a_few_small_images(monkeypatch):
     rng = np.random.default_rng(0)
 

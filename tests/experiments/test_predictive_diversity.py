@@ -252,7 +252,6 @@ def test_gamma_encourages_what_its_regulariser_measures():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_quickly")
 def test_images_train_with_the_recipe_of_the_paper(monkeypatch):
     """CIFAR's shapes through the same code: a convolutional network, SGD, augmentation."""
     rng = np.random.default_rng(0)

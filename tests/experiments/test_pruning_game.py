@@ -296,7 +296,6 @@ def test_a_row_sums_up_its_seeds():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_quickly")
 def test_the_accelerators_path_on_a_few_images(monkeypatch):
     """MNIST's shape; all optimisers, signs, configurations and seeds in one call."""
     rng = np.random.default_rng(0)

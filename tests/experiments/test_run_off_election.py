@@ -229,7 +229,6 @@ def test_certified_accuracy_counts_what_is_right_and_safe():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_quickly")
 def test_the_accelerators_path_on_a_few_images(monkeypatch):
     """CIFAR-10's shape, convolutions, minibatches; what is measured is that of the plan."""
     rng = np.random.default_rng(0)

@@ -239,7 +239,6 @@ SMALL = script.Config(
 )
 
 
-@pytest.mark.usefixtures("compiled_quickly")
 def test_controls_break_one_thing_each():
     weights = networks.shapes("mlp", 16)
     rng = np.random.default_rng(0)
@@ -299,7 +298,6 @@ def untrained(config, params, mask, **_):
     return training.Trained(params, mask, right, np.zeros((seeds, others)))
 
 
-@pytest.mark.usefixtures("compiled_quickly")
 def test_what_is_pruned_after_training_keeps_its_budget(monkeypatch):
     monkeypatch.setattr(training, "train", untrained)
     total, rows = masks.total(networks.shapes("mlp", 16)), rows_of(SMALL, "after")
@@ -321,7 +319,6 @@ def test_what_is_pruned_after_training_keeps_its_budget(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_quickly")
 def test_tickets_and_moving_masks_keep_their_budget_and_count_their_costs():
     total = masks.total(networks.shapes("mlp", 16))
     rows = [row for family in ("LTR", "RigL") for row in rows_of(SMALL, family)]
@@ -345,7 +342,6 @@ def test_tickets_and_moving_masks_keep_their_budget_and_count_their_costs():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_quickly")
 def test_the_accelerators_path_on_a_few_images(monkeypatch):
     """CIFAR-10's shape; the stem of three inputs stays whole under N:M."""
     rng = np.random.default_rng(0)
@@ -381,7 +377,6 @@ def test_the_accelerators_path_on_a_few_images(monkeypatch):
     assert rows["N:M"]["kept"] * total == pytest.approx((total + stem) / 2)
 
 
-@pytest.mark.usefixtures("compiled_quickly")
 def test_synflow_sees_no_normalisation():
     """A layer of twice the weights has twice the flow; with normalisation it has the same."""
     block = linen.Sequential([linen.Dense(3, use_bias=False), Normalise("group")])

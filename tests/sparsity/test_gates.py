@@ -8,8 +8,6 @@ from scipy.special import expit, logit
 
 from ntkens.sparsity import gates
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 SHARES = np.array([0.01, 0.3, 0.5, 0.9])
 DRAWS = 100_000
 TAU = 2 / 3

@@ -20,8 +20,6 @@ class Found(NamedTuple):
     divergences: dict  # that of the sum of these
 
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 NAMES = ("hidden/kernel", "readout/kernel")
 
 

@@ -12,8 +12,6 @@ from scipy.special import expit, logit
 from ntkens.data import Examples
 from ntkens.sparsity import masks, objectives, tickets
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 STEPS, KEPT, RATE = 120, 5, 0.1
 COSTS = {"a": np.linspace(-3, 1, 8), "b": np.linspace(-1, 2, 12)}  # of open gates; some earn
 SIZE = 20

@@ -4,7 +4,9 @@ Three processes make up `make test`: this one; `tests/float32` with x64 off; and
 `tests/multi_device` with four forced host devices. Each collects only its own tests.
 """
 
+import gc
 import os
+import pathlib
 
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 
@@ -50,3 +52,17 @@ def pytest_runtest_setup(item):
     room = item.path.relative_to(os.path.dirname(__file__)).parts[0]
     is_quick = room not in ("kernels", "predictors", "test_readme.py", *special)
     jax.config.update("jax_disable_most_optimizations", is_quick)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_mappings():
+    """Forgets compiled programs before there are too many of them.
+
+    Each takes several mappings of memory, of which Linux gives a process 65,530; one that wants
+    more crashes. A whole run of the tests would come to that.
+    """
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()

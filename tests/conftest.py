@@ -52,6 +52,8 @@ def pytest_runtest_setup(item):
     room = item.path.relative_to(os.path.dirname(__file__)).parts[0]
     is_quick = room not in ("kernels", "predictors", "test_readme.py", *special)
     jax.config.update("jax_disable_most_optimizations", is_quick)
+    # Processes that a test starts compile in the same way, and so give the same bits.
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(is_quick))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -11,11 +11,7 @@ from ntkens.training import losses
 
 SCALE = 1 / 3  # E ||theta_i||^2
 LONGEST = 30_000  # steps of ascent that are waited for
-ETAS = (
-    0.05,
-    1.9,
-    20.0,
-)  # in units of beta: far below 2, at which Phi ceases to be concave, to above
+ETAS = (0.05, 1.9, 20.0)  # of beta: far below 2, where Phi ceases to be concave, to above
 STARTS = 12
 
 

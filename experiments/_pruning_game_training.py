@@ -199,6 +199,7 @@ def dynamics(found, setting: Setting) -> optax.GradientTransformation:
         updates, weight_state = weights.update(slope, weight_state, params)
         return game_dynamics.Joint(updates, moves), (weight_state, gate_state, opposed)
 
+    # optax calls the params `params`; here they are a `Joint`
     return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 

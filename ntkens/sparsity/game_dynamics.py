@@ -150,6 +150,7 @@ def optimiser(
         updates, state_of_weights = optimiser.update(gradient.params, state.optimiser, params)
         return Joint(updates, moves), State(state_of_weights, gate_state)
 
+    # optax calls the params `params`; here they are a `Joint`
     return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 

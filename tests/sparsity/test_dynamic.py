@@ -12,7 +12,6 @@ from ntkens.models import mlp
 from ntkens.sparsity import dynamic, masks
 from ntkens.training import fit, losses, members
 
-# Nearly all of the time is compilation, and what is asserted does not rest on the last digits.
 MODEL = mlp.mlp([12], 3, parametrisation="standard", w_std=2**0.5, b_std=0.0)
 RANDOM = np.random.default_rng(0)
 TRAIN = Examples(jnp.asarray(RANDOM.normal(size=(24, 6))), jnp.asarray(RANDOM.integers(0, 3, 24)))

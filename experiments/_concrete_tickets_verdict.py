@@ -166,10 +166,9 @@ def _time(rows):
     outcome: Outcome = "inconclusive"
     quoted = evidence = "not measured"
     if rewinding and searching:
-        path, search = (
-            sum(row["seconds"] for row in of) / sum(row[count] for row in of)
-            for of, count in ((_per_seed(rewinding), "count"), (_per_ticket(searching), "count"))
-        )
+        seconds = [sum(row["seconds"] for row in of) for of in (rewinding, searching)]
+        path = seconds[0] / sum(len(row["accuracies"]) for row in rewinding)
+        search = seconds[1] / sum(row["tickets"] for row in searching)
         ratio = path / search
         steps = [of[0]["steps"] for of in (rewinding, searching)]
         outcome = "not reproduced"
@@ -182,14 +181,6 @@ def _time(rows):
             "masks of larger densities come with it, a search is of one"
         )
     return Claim("a ticket takes a twelfth of LTR's time", outcome, "12 times", quoted, evidence)
-
-
-def _per_seed(rows):
-    return [{"seconds": row["seconds"], "count": len(row["accuracies"])} for row in rows]
-
-
-def _per_ticket(rows):
-    return [{"seconds": row["seconds"], "count": row["tickets"]} for row in rows]
 
 
 def _control(rows):

@@ -22,7 +22,7 @@ for a seed and a density:
     members.map(lambda own, train: member(*own, train), (keys, kept), train)
 
 Start and train in one such call: then the compiler knows that all members count the same steps, and
-the sorts of an exchange run once a period. Where states come in as stacked data, or members have
+the work of an exchange is done once a period. Where states come in as stacked data, or members have
 `indices` of their own, each step computes an exchange and mostly discards it.
 """
 

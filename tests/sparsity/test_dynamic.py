@@ -228,7 +228,7 @@ def test_vmapped_members_equal_those_trained_alone(key):
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), together, alone
     )
-    # and vmapped, an exchange is still a branch: else all its sorts would run at every step
+    # and vmapped, an exchange is still a branch: else all its work would be done at every step
     assert any(in_programs(jax.make_jaxpr(vmapped)(own).jaxpr, "cond"))
 
 

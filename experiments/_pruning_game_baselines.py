@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments import _pruning_game_training as training
 from experiments._pruning_game_readings import COMPARED, PUBLISHED, READINGS
-from ntkens.sparsity import game_dynamics, groups
+from ntkens.sparsity import game_dynamics, groups, masks
 
 METHODS = ("game", "magnitude", "random")
 """What chooses the neurons; then all are treated alike. And one that starts with so few."""
@@ -40,10 +40,11 @@ def compare(config, data, game: training.Trained, dense, seeds):
             for layer, mask in game_dynamics.survivors(game.joint.gates).items()}  # fmt: skip
     norms = jax.vmap(lambda params: groups.inner(found, params, params))(dense)
     rng = np.random.default_rng(config.seed)
+    drawn = {layer: rng.random(norms[layer].shape) for layer in kept}
     gates = {
         "game": jax.vmap(training.pruned)(game.joint.gates),
-        "magnitude": {layer: highest(norms[layer], kept[layer]) for layer in kept},
-        "random": {layer: highest(rng.random(norms[layer].shape), kept[layer]) for layer in kept},
+        "magnitude": highest(norms, kept),
+        "random": highest(drawn, kept),
     }
     params = {"game": game.joint.params, "magnitude": dense, "random": dense}
     starts = [game_dynamics.Joint(params[name], gates[name]) for name in METHODS]
@@ -68,8 +69,8 @@ def compare(config, data, game: training.Trained, dense, seeds):
         yield row | {"method": SMALL, "at_once": [], "retrained": training.rounded(small[here])}
 
 
-def highest(scores, kept) -> np.ndarray:
-    """Gates of 1 for the `kept` highest of each row of scores, and 0 for the others."""
-    scores = np.asarray(scores)
-    ranks = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1, kind="stable")
-    return (ranks < np.asarray(kept)[:, None]).astype(np.float32)
+@jax.jit
+def highest(scores, kept):
+    """Gates of 1 for the `kept` highest of each layer and member, and 0 for the others."""
+    chosen = jax.vmap(masks.top_by_layer)(scores, kept)
+    return {layer: each.astype(jnp.float32) for layer, each in chosen.items()}

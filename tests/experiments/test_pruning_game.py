@@ -269,9 +269,9 @@ def test_other_readings_do_what_they_say(small):
 
 def test_as_many_neurons_are_kept_as_are_asked_for():
     scores = np.array([[3.0, 1.0, 2.0, 2.0], [0.1, 0.4, 0.2, 0.3]])
-    np.testing.assert_array_equal(
-        baselines.highest(scores, [2, 0]), [[1, 0, 1, 0], [0, 0, 0, 0]]
-    )  # the first of two alike
+    found = baselines.highest({"hidden_0": scores}, {"hidden_0": np.array([2, 0])})
+    # the first of two alike
+    np.testing.assert_array_equal(found["hidden_0"], [[1, 0, 1, 0], [0, 0, 0, 0]])
 
 
 def test_ends_are_counted_once():

@@ -15,6 +15,7 @@ STYLES = {  # colour by method, dashed with infinitely many heads
 }
 
 LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+BETWEEN = (0.03, 0.07, 0.3, 0.4, 0.7)  # where an axis is short
 
 
 def plot(rows: list[dict], figure) -> None:
@@ -41,7 +42,8 @@ def _curve(axes, rows, target):
     ticks = sizes(rows, study="curves", target=target)
     _ticks(axes.xaxis, ticks[:: 1 + len(ticks) // 8])
     low, high = axes.get_ylim()
-    _ticks(axes.yaxis, [at for at in LEVELS if low <= at <= high])
+    levels = LEVELS if high > 10 * low else (*LEVELS, *BETWEEN)
+    _ticks(axes.yaxis, [at for at in levels if low <= at <= high])
     kind, degree = target.split(" p=")
     alike = r"$\langle x_0, x_i\rangle" + (f"^{degree}" if degree != "1" else "") + "$ "
     power = rf"$\langle b, x_i\rangle^{degree}$"

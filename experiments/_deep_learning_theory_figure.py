@@ -114,7 +114,9 @@ def _tangents(axes, rows):
                 label=f"{depth} layers, {what}",
             )  # fmt: skip
         axes.plot(widths, [row["relative exact"] for row in of], color=colour, lw=1)
-    axes.set(xlabel="width n", ylabel="Var(Θ) / Θ²", xscale="log", yscale="log")
+        axes.set(xscale="log", xticks=widths, xticklabels=widths)
+    axes.minorticks_off()
+    axes.set(xlabel="width n", ylabel="Var(Θ) / Θ²", yscale="log")
     axes.set_title("tangent kernels of digits (lines: exact, of one digit)", fontsize=10)
     axes.legend(fontsize=7)
 

@@ -224,8 +224,9 @@ def plot(rows: list[dict], figure) -> None:
         label = f"published, {100 * accuracy:g}%"
         right.plot(sizes, [accuracy] * len(sizes), f"k{marker}", markersize=4, label=label)
     right.set(xlabel="networks in the ensemble", ylabel="inputs of two ones right", xscale="log")
-    for axes in (left, right):
-        axes.legend(fontsize=7)
+    right.set_ylim(top=1.35)  # room for the legend
+    left.legend(fontsize=7)
+    right.legend(fontsize=7, loc="upper left")
 
 
 def _plot_sizes(axes, rows, regime):
@@ -248,6 +249,6 @@ def _plot_sizes(axes, rows, regime):
 def _plot_accuracies(axes, rows, regime):
     for row in select(rows, kind="accuracy", regime=regime):
         first = row["k"] == PANEL_KS[0]
-        label = f"{regime.upper()}, k = {', '.join(map(str, PANEL_KS))}" if first else None
+        label = f"{regime.upper()}, k = {', '.join(map(str, PANEL_KS))} (dark)" if first else None
         shade = 0.3 + row["k"] / 50
         axes.plot(row["sizes"], row["accuracies"], color=COLOURS[regime], alpha=shade, label=label)

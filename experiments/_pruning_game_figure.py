@@ -40,7 +40,8 @@ def _table(axes, rows, names, title):
                   label=f"Table 2: {configuration}")  # fmt: skip
     axes.set(xlabel="% of neurons pruned", ylabel="% right after pruning", title=title)
     axes.set(xlim=(-5, 105), ylim=(0, 103))
-    axes.legend(fontsize=7, loc="best", markerscale=0.5)
+    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2,
+                markerscale=0.5)  # fmt: skip
 
 
 def _distances(axes, rows, names):

@@ -56,12 +56,11 @@ def _gaps(axes, rows):
     for colour, dimension in zip(COLOURS, dimensions, strict=False):
         for classifier, style in (("Hilbert", "o-"), ("matched", "x--"), ("1-NN", ".:")):
             sizes, values, errors = gaps(rows, classifier, dimension)
-            label = f"S^{dimension} {classifier}" if dimension == dimensions[0] else None
-            label = f"S^{dimension}" if classifier == "Hilbert" and label is None else label
+            label = f"S^{dimension}" if classifier == "Hilbert" else None
             axes.errorbar(sizes, values, errors, fmt=style, ms=4, lw=1, color=colour, label=label)
     axes.set(xscale="log", xlabel="training examples n", ylabel="Bayes accuracy - accuracy")
-    axes.set_ylim(bottom=0)
-    axes.set_title("approach to Bayes")
+    axes.set_ylim(0, 1.15 * axes.get_ylim()[1])  # room for the legend
+    axes.set_title("approach to Bayes (dashed: matched kernel, dotted: 1-NN)", fontsize=10)
 
 
 def _spheres(axes, rows):

@@ -10,6 +10,7 @@ from sklearn.kernel_ridge import KernelRidge
 from experiments import _attention_random_features_methods as methods
 from experiments import _attention_random_features_verdict as judge
 from experiments import attention_random_features as script
+from tests.experiments.corruptions import change, swap
 
 CLAIMS = ("order", "gram", "regressor", "averages", "learned", "correlations", "quadratic",
           "growth", "reference")  # fmt: skip
@@ -61,27 +62,6 @@ def outcomes(rows):
     return dict(zip(CLAIMS, (claim.outcome for claim in script.verdict(rows).claims), strict=True))
 
 
-def swap(first, second):
-    names = {first: second, second: first}
-
-    def apply(rows):
-        for row in rows:
-            if row.get("study") == "curves":
-                row["method"] = names.get(row["method"], row["method"])
-
-    return apply
-
-
-def change(kind, /, *, where=(), **values):
-    def apply(rows):
-        for row in rows:
-            if row["kind"] == kind and all(row[name] == value for name, value in where):
-                row |= {key: value(row) if callable(value) else value
-                        for key, value in values.items()}  # fmt: skip
-
-    return apply
-
-
 def shuffle(rows):
     """Errors that have nothing to do with the methods."""
     rng = np.random.default_rng(1)
@@ -98,9 +78,9 @@ def steeper(name):
     return lambda row: [each * row["heads"] ** -0.25 for each in row[name]]
 
 
-BASELINE = (("study", "growth"), ("method", "RFMLP kernel"))
+BASELINE = {"kind": "curve", "study": "growth", "method": "RFMLP kernel"}
 # RFA falls below BRFA at the largest size alone: its mean over sizes is above still.
-TURNING = (("study", "curves"), ("target", "correlation p=1"), ("method", "RFA"), ("size", 400))
+TURNING = {"study": "curves", "target": "correlation p=1", "method": "RFA", "size": 400}
 COMPARISONS = ("averages", "learned", "correlations", "quadratic")
 
 
@@ -111,25 +91,26 @@ def test_planted_rows_give_the_planted_verdict():
 @pytest.mark.parametrize(
     ("break_", "turned"),
     [
-        (change("permutation", change=0.1), {"order": "not reproduced"}),
-        (change("permutation", change=1e-15), {"order": "not reproduced"}),
-        (change("convergence", gram=steeper("gram")), {"gram": "not reproduced"}),
-        (change("convergence", regressor=steeper("regressor")), {"regressor": "not reproduced"}),
-        (change("mean", score=6.0), {"gram": "not reproduced"}),
+        (change({"change": 0.1}, kind="permutation"), {"order": "not reproduced"}),
+        (change({"change": 1e-15}, kind="permutation"), {"order": "not reproduced"}),
+        (change({"gram": steeper("gram")}, kind="convergence"), {"gram": "not reproduced"}),
+        (change({"regressor": steeper("regressor")}, kind="convergence"),
+         {"regressor": "not reproduced"}),
+        (change({"score": 6.0}, kind="mean"), {"gram": "not reproduced"}),
         (shuffle, dict.fromkeys(COMPARISONS, "inconclusive") | {"learned": "not reproduced"}),
-        (change("curve", where=[("method", "RFMLP kernel"), ("study", "curves")],
-                errors=times(0.7)), {"learned": "departs"}),
-        (swap("BRFA", "RFA"), {"correlations": "departs", "quadratic": "departs",
-                               "reference": "departs"}),
-        (change("curve", where=TURNING, errors=times(0.6)), {"correlations": "departs"}),
-        (change("curve", where=BASELINE, errors=[2.0] * DRAWS), {"growth": "inconclusive"}),
-        (change("curve", where=BASELINE, errors=lambda row: times(1 / row["keys"])(row)),
+        (change({"errors": times(0.7)}, kind="curve", method="RFMLP kernel", study="curves"),
+         {"learned": "departs"}),
+        (swap("method", "BRFA", "RFA", study="curves"),
+         {"correlations": "departs", "quadratic": "departs", "reference": "departs"}),
+        (change({"errors": times(0.6)}, **TURNING), {"correlations": "departs"}),
+        (change({"errors": [2.0] * DRAWS}, **BASELINE), {"growth": "inconclusive"}),
+        (change({"errors": lambda row: times(1 / row["keys"])(row)}, **BASELINE),
          {"growth": "inconclusive"}),
-        (change("curve", where=BASELINE, errors=lambda row: times(row["keys"])(row)),
+        (change({"errors": lambda row: times(row["keys"])(row)}, **BASELINE),
          {"growth": "departs"}),
-        (change("curve", where=BASELINE, errors=lambda row: times(row["keys"] ** -2.0)(row)),
+        (change({"errors": lambda row: times(row["keys"] ** -2.0)(row)}, **BASELINE),
          {"growth": "not reproduced"}),
-        (change("curve", oracle=times(2.0, "oracle")), {"reference": "departs"}),
+        (change({"oracle": times(2.0, "oracle")}, kind="curve"), {"reference": "departs"}),
     ],
 )  # fmt: skip
 def test_the_verdict_turns_over(break_, turned):
@@ -140,7 +121,7 @@ def test_the_verdict_turns_over(break_, turned):
 
 def test_the_reference_is_judged_only_in_its_setting():
     rows = planted()
-    change("curve", where=[("study", "curves")], dimension=16)(rows)
+    change({"dimension": 16}, kind="curve", study="curves")(rows)
     assert len(script.verdict(rows).claims) == len(CLAIMS) - 1
 
 

@@ -15,6 +15,7 @@ from experiments import concrete_tickets as script
 from experiments import run
 from ntkens.data import Dataset, Examples
 from ntkens.models import conv, mlp, resnet
+from tests.experiments.corruptions import change
 
 CLAIMS = ("saliency", "order", "checks", "rewinding", "time", "control", "objectives", "identities",
           "published")  # fmt: skip
@@ -66,15 +67,6 @@ def swap(first, second):
     return apply
 
 
-def change(method, **values):
-    def apply(rows):
-        for row in rows:
-            if row["method"] == method and not row["check"]:
-                row |= values
-
-    return apply
-
-
 def swap_checks(rows):
     for row in judge.select(rows, method="CTS KL"):
         row["check"] = {"": "shuffled", "shuffled": ""}.get(row["check"], row["check"])
@@ -121,14 +113,16 @@ NO_SIGNS = dict.fromkeys(
         (swap("CTS KL", "CTS forward KL"), {"objectives": "departs"}),
         (shuffle, {**NO_SIGNS, "published": "departs"}),
         (one_seed, {**NO_SIGNS, "published": "inconclusive"}),
-        (change("LTR", seconds=20.0), {"time": "departs"}),
-        (change("LTR", seconds=5.0), {"time": "not reproduced"}),
+        (change({"seconds": 20.0}, method="LTR", check=""), {"time": "departs"}),
+        (change({"seconds": 5.0}, method="LTR", check=""), {"time": "not reproduced"}),
         (without("LTR"), {"time": "inconclusive", "rewinding": "inconclusive"}),
-        (change("CTS KL", kept=[3099] * 5), {"identities": "not reproduced"}),
-        (change("CTS KL", imbalance=[0.01] * 5), {"identities": "not reproduced"}),
-        (change("CTS loss", imbalance=[np.nan] * 5), {"identities": "not reproduced"}),
-        (change("CTS KL", settled=[3.0] * 5), {"identities": "departs"}),
-        (change("SNIP", accuracies=[0.5] * 5), {"published": "departs"}),
+        (change({"kept": [3099] * 5}, method="CTS KL", check=""), {"identities": "not reproduced"}),
+        (change({"imbalance": [0.01] * 5}, method="CTS KL", check=""),
+         {"identities": "not reproduced"}),
+        (change({"imbalance": [np.nan] * 5}, method="CTS loss", check=""),
+         {"identities": "not reproduced"}),
+        (change({"settled": [3.0] * 5}, method="CTS KL", check=""), {"identities": "departs"}),
+        (change({"accuracies": [0.5] * 5}, method="SNIP", check=""), {"published": "departs"}),
     ],
 )  # fmt: skip
 def test_the_verdict_turns_over(break_, turned):

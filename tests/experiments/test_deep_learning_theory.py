@@ -14,6 +14,7 @@ from experiments import _deep_learning_theory_verdict as judge
 from experiments import deep_learning_theory as script
 from experiments import run
 from ntkens.data import Dataset, Examples
+from tests.experiments.corruptions import change
 
 CLAIMS = ("points", "universal", "off", "kernel", "vertex", "tangent", "rate", "tangent rate",
           "collapse", "skip", "digits", "movement")  # fmt: skip
@@ -80,16 +81,6 @@ def outcomes(rows):
     return dict(zip(CLAIMS, (claim.outcome for claim in script.verdict(rows).claims), strict=True))
 
 
-def change(kind, where=None, **values):
-    def apply(rows):
-        for row in rows:
-            if row["kind"] == kind and (where or {}).items() <= row.items():
-                row |= {name: value(row) if callable(value) else value
-                        for name, value in values.items()}  # fmt: skip
-
-    return apply
-
-
 def level(value):
     """Almost the same at all widths: a fit to constants does not know its error."""
     return lambda row: value * (1 + 0.01 * math.log(row["width"]))
@@ -110,35 +101,38 @@ def test_planted_rows_give_the_planted_verdict():
 @pytest.mark.parametrize(
     ("break_", "turned"),
     [
-        (change("critical", {"activation": "GELU"}, weight_variance=1.984),
+        (change({"weight_variance": 1.984}, kind="critical", activation="GELU"),
          {"points": "not reproduced"}),
-        (change("critical", {"activation": "sigmoid"}, universality="zero", bias_variance=0.0,
-                weight_variance=1.0, critical_kernel=1.0, parallel=1.0, perpendicular=1.0),
+        (change({"universality": "zero", "bias_variance": 0.0, "weight_variance": 1.0,
+                 "critical_kernel": 1.0, "parallel": 1.0, "perpendicular": 1.0},
+                kind="critical", activation="sigmoid"),
          {"points": "not reproduced"}),
-        (change("critical", {"activation": "tanh"}, parallel=1.01), {"points": "not reproduced"}),
-        (change("universal", growth=0.6), {"universal": "not reproduced"}),
-        (change("approach", rate=-1.0), {"off": "not reproduced"}),
-        (change("off_critical", {"layer": 8}, **{"kernel exact": 1.0}), {"off": "not reproduced"}),
-        (change("layers", {"activation": "ReLU", "width": 64, "layer": 8}, kernel=3.1),
+        (change({"parallel": 1.01}, kind="critical", activation="tanh"),
+         {"points": "not reproduced"}),
+        (change({"growth": 0.6}, kind="universal"), {"universal": "not reproduced"}),
+        (change({"rate": -1.0}, kind="approach"), {"off": "not reproduced"}),
+        (change({"kernel exact": 1.0}, kind="off_critical", layer=8), {"off": "not reproduced"}),
+        (change({"kernel": 3.1}, kind="layers", activation="ReLU", width=64, layer=8),
          {"kernel": "not reproduced"}),
-        (change("layers", {"activation": "ReLU", "width": 64, "layer": 8}, pairs=3.2),
+        (change({"pairs": 3.2}, kind="layers", activation="ReLU", width=64, layer=8),
          {"vertex": "not reproduced"}),
-        (change("layers", {"activation": "ReLU", "width": 64, "layer": 2}, mixed=2.9),
+        (change({"mixed": 2.9}, kind="layers", activation="ReLU", width=64, layer=2),
          {"tangent": "not reproduced"}),
-        (change("layers", {"activation": "tanh"}, vertex=lambda row: 2 + 8 / row["width"] ** 2),
+        (change({"vertex": lambda row: 2 + 8 / row["width"] ** 2},
+                kind="layers", activation="tanh"),
          {"rate": "not reproduced"}),
-        (change("layers", {"activation": "tanh"}, **{"vertex error": 1.0}),
+        (change({"vertex error": 1.0}, kind="layers", activation="tanh"),
          {"rate": "inconclusive"}),
-        (change("layers", {"activation": "tanh"}, tangent_variance=level(2.1)),
+        (change({"tangent_variance": level(2.1)}, kind="layers", activation="tanh"),
          {"tangent rate": "not reproduced"}),
-        (change("collapsed", relative=level(0.5)), {"collapse": "not reproduced"}),
-        (change("collapsed", **{"relative exact": 0.5}), {"collapse": "not reproduced"}),
-        (change("skipped", vertex=12.0), {"skip": "not reproduced"}),
-        (change("skipped", vertex=10.1), {"skip": "inconclusive"}),
-        (change("pairs", relative=[0.9, 0.9]), {"digits": "departs"}),
-        (change("pairs", pairs=level(0.3)), {"digits": "departs"}),
-        (change("movement", moved=level(0.1)), {"movement": "not reproduced"}),
-        (change("movement", moved=lambda row: 1 / row["width"] ** 0.5),
+        (change({"relative": level(0.5)}, kind="collapsed"), {"collapse": "not reproduced"}),
+        (change({"relative exact": 0.5}, kind="collapsed"), {"collapse": "not reproduced"}),
+        (change({"vertex": 12.0}, kind="skipped"), {"skip": "not reproduced"}),
+        (change({"vertex": 10.1}, kind="skipped"), {"skip": "inconclusive"}),
+        (change({"relative": [0.9, 0.9]}, kind="pairs"), {"digits": "departs"}),
+        (change({"pairs": level(0.3)}, kind="pairs"), {"digits": "departs"}),
+        (change({"moved": level(0.1)}, kind="movement"), {"movement": "not reproduced"}),
+        (change({"moved": lambda row: 1 / row["width"] ** 0.5}, kind="movement"),
          {"movement": "not reproduced"}),
         (two_widths("collapsed"), {"collapse": "inconclusive"}),
         (two_widths("movement"), {"movement": "inconclusive"}),

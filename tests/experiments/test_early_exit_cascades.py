@@ -14,6 +14,7 @@ from experiments import _early_exit_cascades_policies as policies
 from experiments import _early_exit_cascades_verdict as judge
 from experiments import early_exit_cascades as script
 from ntkens.data import Dataset, Examples
+from tests.experiments.corruptions import drop, swap
 
 CLAIMS = ("windows", "kept", "accuracy", "worth", "cost", "reliable", "shift", "widening")
 EXPECTED = dict.fromkeys(CLAIMS, "reproduced")
@@ -63,15 +64,6 @@ def outcomes(rows):
     return dict(zip(CLAIMS, (claim.outcome for claim in script.verdict(rows).claims), strict=True))
 
 
-def swap(field, first, second, tasks=tuple(policies.TASKS)):
-    def apply(rows):
-        for row in rows:
-            if row["kind"] == "cascade" and row["task"] in tasks:
-                row[field] = {first: second, second: first}.get(row[field], row[field])
-
-    return apply
-
-
 def shift_values(amount, **where):
     """Moves the values of some rows by a share of what is better."""
 
@@ -82,12 +74,6 @@ def shift_values(amount, **where):
                 row["values"] = [value + better * amount for value in row["values"]]
 
     return apply
-
-
-def drop(**where):
-    return lambda rows: rows.__setitem__(
-        slice(None), [row for row in rows if not where.items() <= row.items()]
-    )
 
 
 def set_share(rows):
@@ -110,13 +96,15 @@ def test_planted_rows_give_the_planted_verdict():
 @pytest.mark.parametrize(
     ("break_", "turned"),
     [
-        (swap("policy", "window", "single threshold", ["risk@50"]), {"windows": "departs"}),
+        (swap("policy", "window", "single threshold", kind="cascade", task="risk@50"),
+         {"windows": "departs"}),
         (shift_values(0.03, kind="cascade", policy="single threshold"),
          {"windows": "not reproduced"}),
-        (swap("policy", "window", "single threshold", ["error"]), {"accuracy": "not reproduced"}),
+        (swap("policy", "window", "single threshold", kind="cascade", task="error"),
+         {"accuracy": "not reproduced"}),
         (shift_values(-0.01, policy="window", task="risk@80", kind="cascade"),
          {"kept": "not reproduced"}),
-        (swap("policy", "single", "ensemble", ["risk@80"]),
+        (swap("policy", "single", "ensemble", kind="cascade", task="risk@80"),
          {"kept": "inconclusive"}),
         (shift_values(0.02, kind="single", scale=4.0, task="cov@5"), {"worth": "not reproduced"}),
         (shift_values(0.009, kind="single", scale=4.0, task="cov@5"), {"worth": "inconclusive"}),

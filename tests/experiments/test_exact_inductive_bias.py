@@ -14,6 +14,7 @@ from experiments._exact_inductive_bias_verdict import AVERAGED, PLANTED
 from ntkens.data import Dataset, Examples
 from ntkens.measures import generalised_chi_squared as gcs
 from ntkens.measures import inductive_bias, scaled_chi_squared
+from tests.experiments.corruptions import change, swap
 
 CLAIMS = (
     "moments", "near", "deep", "monotone", "sizes", "planted", "averaged", "tables", "networks",
@@ -63,27 +64,9 @@ def outcomes(rows):
     return dict(zip(CLAIMS, (claim.outcome for claim in script.verdict(rows).claims), strict=True))
 
 
-def change(kind, first=None, **values):
-    """Of the first rows of a kind: values set, or list entries set by {place: value}."""
-
-    def apply(rows):
-        for row in [row for row in rows if row["kind"] == kind][:first]:
-            for name, value in values.items():
-                if isinstance(value, dict):
-                    for place, entry in value.items():
-                        row[name][place] = entry
-                else:
-                    row[name] = value
-
-    return apply
-
-
-def swap(kind, field, one, other):
-    def apply(rows):
-        for row in [row for row in rows if row["kind"] == kind]:
-            row[field] = {one: other, other: one}.get(row[field], row[field])
-
-    return apply
+def entry(name, place, value):
+    """A list with one of its entries set."""
+    return {name: lambda row: [*row[name][:place], value, *row[name][place + 1 :]]}
 
 
 def fit_is_exact(rows):
@@ -99,6 +82,9 @@ def fit_is_noise(rows):
             row["fitted"] = (np.array(row["exact"]) * (1 + 0.3 * rng.normal())).tolist()
 
 
+ONE = {"kind": "space", "space": "rbf", "split": 0, "n": 100}
+
+
 def test_planted_rows_give_the_planted_verdict():
     assert outcomes(planted()) == EXPECTED
 
@@ -106,20 +92,20 @@ def test_planted_rows_give_the_planted_verdict():
 @pytest.mark.parametrize(
     ("break_", "turned"),
     [
-        (change("space", 1, sampled_mean=0.81), {"moments": "not reproduced"}),
-        (change("space", 1, sampled_deviation=0.03), {"moments": "not reproduced"}),
+        (change({"sampled_mean": 0.81}, **ONE), {"moments": "not reproduced"}),
+        (change({"sampled_deviation": 0.03}, **ONE), {"moments": "not reproduced"}),
         (fit_is_exact, {"deep": "reproduced"}),
         (fit_is_noise, {"near": "inconclusive", "deep": "inconclusive"}),
-        (change("space", fitted={1: 15.0}), {"near": "not reproduced"}),
-        (change("space", 1, exact={3: 3.0}), {"monotone": "not reproduced"}),
-        (change("space", 1, bound={2: 1e4}), {"monotone": "not reproduced"}),
-        (swap("space", "n", 100, 300), {"sizes": "not reproduced"}),
-        (swap("space", "space", "rbf", "nngp"), {"kernels": "not reproduced"}),
-        (swap("task", "dimensions", 16, 64), {"averaged": "not reproduced"}),
-        (swap("task", "dimensions", 1, 64), {"planted": "not reproduced"}),
-        (swap("task", "dimensions", 4, 13), {"tables": "departs"}),
-        (change("networks", fitted=5000.0), {"networks": "not reproduced"}),
-        (change("against", exact={0: 0.69}), {"networks": "inconclusive"}),
+        (change(entry("fitted", 1, 15.0), kind="space"), {"near": "not reproduced"}),
+        (change(entry("exact", 3, 3.0), **ONE), {"monotone": "not reproduced"}),
+        (change(entry("bound", 2, 1e4), **ONE), {"monotone": "not reproduced"}),
+        (swap("n", 100, 300, kind="space"), {"sizes": "not reproduced"}),
+        (swap("space", "rbf", "nngp", kind="space"), {"kernels": "not reproduced"}),
+        (swap("dimensions", 16, 64, kind="task"), {"averaged": "not reproduced"}),
+        (swap("dimensions", 1, 64, kind="task"), {"planted": "not reproduced"}),
+        (swap("dimensions", 4, 13, kind="task"), {"tables": "departs"}),
+        (change({"fitted": 5000.0}, kind="networks"), {"networks": "not reproduced"}),
+        (change(entry("exact", 0, 0.69), kind="against"), {"networks": "inconclusive"}),
     ],
 )
 def test_the_verdict_turns_over(break_, turned):

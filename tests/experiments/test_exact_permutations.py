@@ -9,6 +9,7 @@ import pytest
 from experiments import _rows
 from experiments import exact_permutations as script
 from experiments._exact_permutations_verdict import PUBLISHED
+from tests.experiments.corruptions import change, swap
 
 
 def planted():
@@ -56,27 +57,11 @@ EXPECTED = dict(zip(CLAIMS, [
 ], strict=True))  # fmt: skip
 
 
-def swap(rows, field, first, second):
-    for row in rows:
-        row[field] = {first: second, second: first}.get(row.get(field), row.get(field))
-
-
 def shuffle_published(rows):
     for row in rows:
         if row["kind"] == "protocol":
             row["sizes_90"], row["sizes_999"] = ([size * 3 for size in row[name]]
                                                  for name in ("sizes_90", "sizes_999"))  # fmt: skip
-
-
-def change(kind, **values):
-    def apply(rows):
-        for row in rows:
-            if row["kind"] == kind:
-                row |= {
-                    name: value(row) if callable(value) else value for name, value in values.items()
-                }
-
-    return apply
 
 
 def test_planted_rows_give_the_planted_verdict():
@@ -86,25 +71,21 @@ def test_planted_rows_give_the_planted_verdict():
 @pytest.mark.parametrize(
     ("break_", "turned"),
     [
-        (change("signs", highest_outside=0.01), {"signs": "not reproduced"}),
-        (change("growth", one_input=lambda row: row["k"] ** 1.5), {"one input": "not reproduced"}),
-        (change("growth", upper=lambda row: row["k"] ** 2.3), {"all inputs": "not reproduced"}),
-        (change("joint", members=90.0), {"all inputs": "not reproduced"}),
-        (change("joint", members=10.0), {"all inputs": "not reproduced"}),
-        (change("exact", bound=100.0), {"bound": "not reproduced"}),
-        (
-            lambda rows: swap([r for r in rows if r["kind"] == "protocol"],
-                              "regime", "ntk", "nngp"),
-            {"figure": "reproduced"},
-        ),
+        (change({"highest_outside": 0.01}, kind="signs"), {"signs": "not reproduced"}),
+        (change({"one_input": lambda row: row["k"] ** 1.5}, kind="growth"),
+         {"one input": "not reproduced"}),
+        (change({"upper": lambda row: row["k"] ** 2.3}, kind="growth"),
+         {"all inputs": "not reproduced"}),
+        (change({"members": 90.0}, kind="joint"), {"all inputs": "not reproduced"}),
+        (change({"members": 10.0}, kind="joint"), {"all inputs": "not reproduced"}),
+        (change({"bound": 100.0}, kind="exact"), {"bound": "not reproduced"}),
+        (swap("regime", "ntk", "nngp", kind="protocol"), {"figure": "reproduced"}),
         (shuffle_published, {"figure": "not reproduced"}),
-        (
-            lambda rows: swap([r for r in rows if r["kind"] == "trained"],
-                              "parametrisation", "ntk", "standard"),
-            {"trained": "reproduced"},
-        ),
-        (change("moments", inside=0.1), {"ntk": "not reproduced", "standard": "not reproduced"}),
-        (change("moments", inside_error=1.0), {"ntk": "inconclusive", "standard": "inconclusive"}),
+        (swap("parametrisation", "ntk", "standard", kind="trained"), {"trained": "reproduced"}),
+        (change({"inside": 0.1}, kind="moments"),
+         {"ntk": "not reproduced", "standard": "not reproduced"}),
+        (change({"inside_error": 1.0}, kind="moments"),
+         {"ntk": "inconclusive", "standard": "inconclusive"}),
     ],
 )  # fmt: skip
 def test_the_verdict_turns_over(break_, turned):

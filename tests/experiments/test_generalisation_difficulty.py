@@ -13,6 +13,7 @@ from experiments import _generalisation_difficulty_tasks as table
 from experiments import _generalisation_difficulty_verdict as judge
 from experiments import generalisation_difficulty as script
 from ntkens.data import Dataset, Examples
+from tests.experiments.corruptions import change, swap
 
 CLAIMS = (
     "table", "images", "few", "observations", "dimension", "resolution", "examples", "models",
@@ -44,25 +45,6 @@ def outcomes(rows):
     return dict(zip(CLAIMS, (claim.outcome for claim in script.verdict(rows).claims), strict=True))
 
 
-def change(values, **where):
-    def apply(rows):
-        for row in rows:
-            if all(row.get(name) == value for name, value in where.items()):
-                row.update(
-                    {
-                        name: value(row) if callable(value) else value
-                        for name, value in values.items()
-                    }
-                )
-
-    return apply
-
-
-def swap(first, second):
-    names = {first: second, second: first}
-    return change({"task": lambda row: names.get(row["task"], row["task"])}, kind="task")
-
-
 def drop_subsets(rows):
     rows[:] = [row for row in rows if row.get("share", 1.0) == 1.0]
 
@@ -75,10 +57,11 @@ def test_planted_rows_give_the_planted_verdict():
     ("break_", "turned"),
     [
         (change({"bits": 1.486e16}, task="MNIST"), {"table": "not reproduced"}),
-        (swap("MNIST", "CIFAR10"), {"table": "not reproduced", "images": "not reproduced"}),
+        (swap("task", "MNIST", "CIFAR10", kind="task"),
+         {"table": "not reproduced", "images": "not reproduced"}),
         (change({"one_higher": 42.0}, task="CIFAR10"), {"images": "not reproduced"}),
-        (swap("Omniglot", "ImageNet, m = 80"), {"few": "not reproduced"}),
-        (swap("cartpole, T = 2", "Pendulum"), {"table": "not reproduced"}),
+        (swap("task", "Omniglot", "ImageNet, m = 80", kind="task"), {"few": "not reproduced"}),
+        (swap("task", "cartpole, T = 2", "Pendulum", kind="task"), {"table": "not reproduced"}),
         (change({"log10_bits": lambda row: 10.0 + math.log(row["dimension"]), "doubled": 0.0},
                 family="cartpole"),
          {"observations": "not reproduced"}),

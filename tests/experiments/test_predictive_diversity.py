@@ -17,6 +17,7 @@ from experiments import _predictive_diversity_verdict as judge
 from experiments import predictive_diversity as script
 from ntkens.data import Dataset, Examples
 from ntkens.ensembles import diversity
+from tests.experiments.corruptions import change
 
 CLAIMS = ("weak", "strong", "falls", "bounded", "kl", "harmless", "costly", "gap", "members",
           "mechanism", "free")  # fmt: skip
@@ -58,15 +59,6 @@ def outcomes(rows):
     return dict(zip(CLAIMS, (claim.outcome for claim in script.verdict(rows).claims), strict=True))
 
 
-def change(kind="joint", where=None, **new):
-    def apply(rows):
-        for row in rows:
-            if row["kind"] == kind and all(row[name] in of for name, of in (where or {}).items()):
-                row |= {name: value(row) for name, value in new.items()}
-
-    return apply
-
-
 def shifted(field, shift):
     return lambda row: (np.array(row[field]) + shift).tolist()
 
@@ -81,41 +73,40 @@ def test_planted_rows_give_the_planted_verdict():
 @pytest.mark.parametrize(
     ("break_", "turned"),
     [
-        (change(where={"network": ["weak"], **ENCOURAGED}, nll=shifted("nll", 0.2)),
+        (change({"nll": shifted("nll", 0.2)}, network="weak", **ENCOURAGED),
          {"weak": "not reproduced", "falls": "not reproduced", "bounded": "not reproduced"}),
-        (change(where={"network": ["weak"], "regulariser": ["jensen_gap"], **ENCOURAGED},
-                accuracy=lambda row: [0.9] * (SEEDS - 1) + [1.0]),
+        (change({"accuracy": [0.9] * (SEEDS - 1) + [1.0]}, network="weak",
+                regulariser="jensen_gap", **ENCOURAGED),
          {"weak": "inconclusive", "bounded": "reproduced"}),
-        (change(where={"network": ["strong"], **ENCOURAGED}, nll=shifted("nll", -0.1)),
+        (change({"nll": shifted("nll", -0.1)}, network="strong", **ENCOURAGED),
          {"strong": "not reproduced", "bounded": "not reproduced"}),
-        (change(where={"network": ["strong"], **ENCOURAGED}, accuracy=shifted("accuracy", 0.1)),
+        (change({"accuracy": shifted("accuracy", 0.1)}, network="strong", **ENCOURAGED),
          {"strong": "not reproduced", "falls": "not reproduced"}),
-        (change(where={"network": ["weak"], "regulariser": ["kl"]},
-                accuracy=shifted("accuracy", -0.7)),
+        (change({"accuracy": shifted("accuracy", -0.7)}, network="weak", regulariser="kl"),
          {"kl": "not reproduced", "bounded": "reproduced", "weak": "reproduced"}),
-        (change(where={"network": ["strong"], "gamma": [-1.0]}, nll=shifted("nll", 0.02)),
+        (change({"nll": shifted("nll", 0.02)}, network="strong", gamma=-1.0),
          {"harmless": "not reproduced"}),
-        (change(where={"network": ["strong"], "gamma": [-1.0]}, nll=lambda row: [0.09, 0.11] * 6),
+        (change({"nll": [0.09, 0.11] * 6}, network="strong", gamma=-1.0),
          {"harmless": "inconclusive"}),
-        (change(where={"network": ["weak"], "gamma": [-1.0]}, accuracy=shifted("accuracy", 0.2)),
+        (change({"accuracy": shifted("accuracy", 0.2)}, network="weak", gamma=-1.0),
          {"costly": "not reproduced"}),
-        (change(where={"network": ["middle"], "gamma": [0.0]}, gap=shifted("gap", 0.2)),
+        (change({"gap": shifted("gap", 0.2)}, network="middle", gamma=0.0),
          {"gap": "not reproduced"}),
-        (change(where={"network": ["middle"], "gamma": [1.0]},
-                member_accuracy=shifted("member_accuracy", 0.2)), {"members": "not reproduced"}),
-        (change(where={"network": ["strong"]},
-                nll_parts=lambda row: [parts[::-1] for parts in row["nll_parts"]]),
+        (change({"member_accuracy": shifted("member_accuracy", 0.2)}, network="middle", gamma=1.0),
+         {"members": "not reproduced"}),
+        (change({"nll_parts": lambda row: [parts[::-1] for parts in row["nll_parts"]]},
+                network="strong"),
          {"mechanism": "not reproduced"}),
-        (change(where={"network": ["strong"]}, nll_parts=lambda row: [[0.01] * 4] * SEEDS),
+        (change({"nll_parts": [[0.01] * 4] * SEEDS}, network="strong"),
          {"mechanism": "inconclusive"}),  # no harm, and nothing to explain
-        (change(where={"network": ["middle"]}, room_left=lambda row: [-1e-3]),
+        (change({"room_left": [-1e-3]}, network="middle"),
          {"mechanism": "not reproduced"}),
-        (change("mixed", mixed_nll=shifted("mixed_nll", -0.15)),
+        (change({"mixed_nll": shifted("mixed_nll", -0.15)}, kind="mixed"),
          {"free": "not reproduced"}),
-        (change(where={"network": ["strong"], "gamma": [1.0]}, nll=lambda row: [math.nan] * SEEDS),
+        (change({"nll": [math.nan] * SEEDS}, network="strong", gamma=1.0),
          {"strong": "inconclusive", "falls": "inconclusive", "bounded": "inconclusive"}),
         (list.reverse, {"weak": "not reproduced", "strong": "not reproduced"}),  # of capacity
-        (change(gamma=lambda row: -row["gamma"]),
+        (change({"gamma": lambda row: -row["gamma"]}, kind="joint"),
          {"weak": "not reproduced", "costly": "not reproduced", "gap": "not reproduced"}),
     ],
 )  # fmt: skip

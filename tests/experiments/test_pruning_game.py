@@ -16,6 +16,7 @@ from experiments import pruning_game as script
 from ntkens.data import Dataset, Examples
 from ntkens.models import cost
 from ntkens.sparsity import game_dynamics, games, groups
+from tests.experiments.corruptions import change, swap
 
 CLAIMS = (
     "printed", "descent", "nearest", "bimodal", "mild", "essential", "equation", "dominated",
@@ -85,26 +86,6 @@ def outcomes(rows):
     return dict(zip(CLAIMS, (claim.outcome for claim in script.verdict(rows).claims), strict=True))
 
 
-def change(values, **where):
-    def apply(rows):
-        for row in rows:
-            if all(row.get(name) in (value if isinstance(value, tuple) else (value,))
-                   for name, value in where.items()):  # fmt: skip
-                row |= values
-
-    return apply
-
-
-def swap_methods(first, second):
-    def apply(rows):
-        names = {first: second, second: first}
-        for row in rows:
-            if row["kind"] == "baseline":
-                row["method"] = names.get(row["method"], row["method"])
-
-    return apply
-
-
 def far(*names):
     """Readings that prune everything."""
     return change({"kept": [[0, 0]] * SEEDS, "pruned_accuracy": [0.1] * SEEDS,
@@ -158,8 +139,9 @@ ALL_GONE = {"essential": "inconclusive", "dominated": "inconclusive", "bimodal":
         (change({"equilibria": [1, 1, 1, 1, 2]}, kind="competition", eta=1.9),
          {"stability": "departs"}),
         (change({"equilibria": [1] * SEEDS}, kind="competition"), {"stability": "inconclusive"}),
-        (swap_methods("game", "magnitude"), {"magnitude": "not reproduced"}),
-        (swap_methods("game", baselines.SMALL), dict.fromkeys(CLAIMS[-3:], "not reproduced")),
+        (swap("method", "game", "magnitude", kind="baseline"), {"magnitude": "not reproduced"}),
+        (swap("method", "game", baselines.SMALL, kind="baseline"),
+         dict.fromkeys(CLAIMS[-3:], "not reproduced")),
         (change({"kept": [[10, 0]] * SEEDS}, kind="baseline"),
          dict.fromkeys(CLAIMS[-3:], "inconclusive")),
         (one_seed, {"essential": "inconclusive", "magnitude": "inconclusive",

@@ -13,6 +13,7 @@ from experiments import run
 from experiments import run_off_election as script
 from ntkens.data import Dataset, Examples
 from ntkens.ensembles import certificates
+from tests.experiments.corruptions import change, swap
 
 CLAIMS = ("plurality", "shared", "parts", "boosted", "saving", "attack", "published")
 EXPECTED = dict.fromkeys(CLAIMS, "reproduced")
@@ -44,32 +45,6 @@ def outcomes(rows):
     return dict(zip(CLAIMS, (claim.outcome for claim in script.verdict(rows).claims), strict=True))
 
 
-def swap(first, second):
-    def apply(rows):
-        for row in rows:
-            if row["kind"] == "certified":
-                names = {first: second, second: first}
-                row["method"] = names.get(row["method"], row["method"])
-
-    return apply
-
-
-def swap_in_digits(first, second):
-    def apply(rows):
-        swap(first, second)([row for row in rows if row["dataset"] == "digits"])
-
-    return apply
-
-
-def change(kind, first=None, **values):
-    def apply(rows):
-        found = [row for row in rows if row["kind"] == kind]
-        for row in found[:first]:
-            row |= values
-
-    return apply
-
-
 def shuffle(rows):
     """Methods that have nothing to do with the curves."""
     rng = np.random.default_rng(1)
@@ -82,6 +57,9 @@ def one_split(rows):
     rows[:] = [row for row in rows if row["split"] == 0]
 
 
+ONE = {"kind": "attack", "dataset": "digits", "split": 0, "method": "DPA"}
+
+
 def test_planted_rows_give_the_planted_verdict():
     assert outcomes(planted()) == EXPECTED
 
@@ -89,19 +67,22 @@ def test_planted_rows_give_the_planted_verdict():
 @pytest.mark.parametrize(
     ("break_", "turned"),
     [
-        (swap("DPA", "DPA+ROE"), {"plurality": "not reproduced", "parts": "not reproduced",
+        (swap("method", "DPA", "DPA+ROE", kind="certified"),
+         {"plurality": "not reproduced", "parts": "not reproduced",
                                   "saving": "not reproduced", }),
-        (swap_in_digits("FA", "FA+ROE"), {"shared": "departs"}),
-        (swap("FA", "FA+ROE"), {"shared": "not reproduced", "saving": "not reproduced"}),
-        (swap("FA", "DPA*+ROE"), {"shared": "not reproduced", "boosted": "not reproduced",
+        (swap("method", "FA", "FA+ROE", kind="certified", dataset="digits"), {"shared": "departs"}),
+        (swap("method", "FA", "FA+ROE", kind="certified"),
+         {"shared": "not reproduced", "saving": "not reproduced"}),
+        (swap("method", "FA", "DPA*+ROE", kind="certified"),
+         {"shared": "not reproduced", "boosted": "not reproduced",
                                   "saving": "not reproduced"}),
         (shuffle, dict.fromkeys(CLAIMS[:5], "inconclusive")),
         (one_split, dict.fromkeys(CLAIMS[:5], "inconclusive")),
-        (change("attack", 1, certified_moved=1), {"attack": "not reproduced"}),
-        (change("attack", 1, isolated=False), {"attack": "not reproduced"}),
-        (change("attack", others_moved=0), {"attack": "inconclusive"}),
-        (change("attack", certified=0), {"attack": "inconclusive"}),
-        (change("certified", accuracies=[0.5] * 11),
+        (change({"certified_moved": 1}, **ONE), {"attack": "not reproduced"}),
+        (change({"isolated": False}, **ONE), {"attack": "not reproduced"}),
+        (change({"others_moved": 0}, kind="attack"), {"attack": "inconclusive"}),
+        (change({"certified": 0}, kind="attack"), {"attack": "inconclusive"}),
+        (change({"accuracies": [0.5] * 11}, kind="certified"),
          {**dict.fromkeys(CLAIMS[:5], "inconclusive"), "published": "not reproduced"}),
     ],
 )  # fmt: skip

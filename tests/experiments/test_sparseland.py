@@ -21,6 +21,7 @@ from ntkens.data import Dataset, Examples
 from ntkens.models import cost, resnet
 from ntkens.models.normalisation import Normalise
 from ntkens.sparsity import masks
+from tests.experiments.corruptions import change, drop, swap
 
 CLAIMS = ("structure", "random", "budget", "dynamic", "operations", "small_dense", "collapse",
           "sanity", "exploration", "rewinding", "order", "published")  # fmt: skip
@@ -95,37 +96,6 @@ def outcomes(rows):
     return dict(zip(CLAIMS, (claim.outcome for claim in script.verdict(rows).claims), strict=True))
 
 
-def swap(first, second):
-    """The names of two methods, in every row."""
-
-    def apply(rows):
-        names = {first: second, second: first}
-        for row in rows:
-            row["method"] = names.get(row.get("method"), row.get("method"))
-
-    return apply
-
-
-def change(kind, where=None, **values):
-    def apply(rows):
-        for row in rows:
-            if row["kind"] == kind and all(row[k] == v for k, v in (where or {}).items()):
-                row |= values
-
-    return apply
-
-
-def drop(kind, **where):
-    def apply(rows):
-        rows[:] = [
-            row
-            for row in rows
-            if row["kind"] != kind or any(row.get(name) != where[name] for name in where)
-        ]
-
-    return apply
-
-
 def noise(rows):
     """Accuracies that have nothing to do with the methods."""
     rng = np.random.default_rng(3)
@@ -145,41 +115,42 @@ LOW = {"density": 0.0115}
 @pytest.mark.parametrize(
     ("break_", "turned"),
     [
-        (change("trained", {"method": "neurons", **LOW}, accuracies=[0.9] * SEEDS),
+        (change({"accuracies": [0.9] * SEEDS}, kind="trained", method="neurons", **LOW),
          {"structure": "departs"}),
-        (drop("trained", method="N:M"), {"structure": "inconclusive"}),
-        (change("trained", {"method": "random ERK", "density": 0.1678}, accuracies=[0.8] * SEEDS),
+        (drop(kind="trained", method="N:M"), {"structure": "inconclusive"}),
+        (change({"accuracies": [0.8] * SEEDS}, kind="trained", method="random ERK", density=0.1678),
          {"random": "not reproduced", "published": "departs"}),
-        (change("check", {"check": "shuffled", **LOW}, differences=[-0.4, -0.42] * 4),
+        (change({"differences": [-0.4, -0.42] * 4}, kind="check", check="shuffled", **LOW),
          {"budget": "not reproduced", "sanity": "departs"}),
-        (swap("SET", "random ERK"), {"dynamic": "departs", "random": "reproduced",
+        (swap("method", "SET", "random ERK"), {"dynamic": "departs", "random": "reproduced",
                                      "order": "reproduced", "small_dense": "reproduced",
                                      "published": "departs"}),
-        (swap("SET", "RigL"), {"dynamic": "departs"}),
-        (drop("trained", method="RigL"), {"dynamic": "inconclusive"}),
-        (change("budget", inference_operations=0.1), {"operations": "not reproduced"}),
-        (change("trained", training_operations=0.02), {"operations": "not reproduced"}),
-        (drop("budget"), {"operations": "inconclusive"}),
-        (change("trained", {"method": "small dense", **LOW}, accuracies=[0.1] * SEEDS),
+        (swap("method", "SET", "RigL"), {"dynamic": "departs"}),
+        (drop(kind="trained", method="RigL"), {"dynamic": "inconclusive"}),
+        (change({"inference_operations": 0.1}, kind="budget"), {"operations": "not reproduced"}),
+        (change({"training_operations": 0.02}, kind="trained"), {"operations": "not reproduced"}),
+        (drop(kind="budget"), {"operations": "inconclusive"}),
+        (change({"accuracies": [0.1] * SEEDS}, kind="trained", method="small dense", **LOW),
          {"small_dense": "not reproduced"}),
-        (change("trained", {"method": "small dense", **LOW}, accuracies=[0.2] * SEEDS),
+        (change({"accuracies": [0.2] * SEEDS}, kind="trained", method="small dense", **LOW),
          {"small_dense": "departs"}),
-        (swap("SNIP", "SynFlow"), {"collapse": "inconclusive", "order": "departs"}),
-        (change("collapse", {"method": "SynFlow"}, empty_layers=[0] * 7 + [1]),
+        (swap("method", "SNIP", "SynFlow"), {"collapse": "inconclusive", "order": "departs"}),
+        (change({"empty_layers": [0] * 7 + [1]}, kind="collapse", method="SynFlow"),
          {"collapse": "not reproduced"}),
-        (change("collapse", empty_layers=[0] * SEEDS), {"collapse": "inconclusive"}),
-        (change("check", {"method": "GraSP", "density": 0.1678}, differences=[-0.1, -0.11] * 4),
+        (change({"empty_layers": [0] * SEEDS}, kind="collapse"), {"collapse": "inconclusive"}),
+        (change({"differences": [-0.1, -0.11] * 4}, kind="check", method="GraSP", density=0.1678),
          {"sanity": "departs"}),
-        (change("check", {"method": "LTR", **LOW}, differences=[-0.003, -0.005] * 4),
+        (change({"differences": [-0.003, -0.005] * 4}, kind="check", method="LTR", **LOW),
          {"sanity": "inconclusive"}),
-        (swap("LTR", "SNIP"), {"sanity": "departs"}),
-        (drop("check", method="LTR"), {"sanity": "inconclusive"}),
-        (change("exploration", accuracies=[0.4] * SEEDS), {"exploration": "inconclusive"}),
-        (change("exploration", {"fraction": 0.3}, accuracies=[0.1, 0.12] * 4),
+        (swap("method", "LTR", "SNIP"), {"sanity": "departs"}),
+        (drop(kind="check", method="LTR"), {"sanity": "inconclusive"}),
+        (change({"accuracies": [0.4] * SEEDS}, kind="exploration"),
+         {"exploration": "inconclusive"}),
+        (change({"accuracies": [0.1, 0.12] * 4}, kind="exploration", fraction=0.3),
          {"exploration": "not reproduced"}),
-        (change("exploration", explored=[0.02] * SEEDS), {"exploration": "inconclusive"}),
-        (swap("LTR", "IMP"), {"rewinding": "not reproduced"}),
-        (drop("trained", method="SynFlow"), {"order": "inconclusive"}),
+        (change({"explored": [0.02] * SEEDS}, kind="exploration"), {"exploration": "inconclusive"}),
+        (swap("method", "LTR", "IMP"), {"rewinding": "not reproduced"}),
+        (drop(kind="trained", method="SynFlow"), {"order": "inconclusive"}),
         (noise, {name: "inconclusive" for name in CLAIMS if name not in
                  ("operations", "collapse", "published")} | {"published": "departs"}),
     ],
@@ -193,7 +164,7 @@ def test_the_verdict_turns_over(break_, turned):
 
 def test_the_published_table_is_judged_only_for_its_network():
     rows = planted()
-    change("trained", network="mlp")(rows)
+    change({"network": "mlp"}, kind="trained")(rows)
     assert len(script.verdict(rows).claims) == len(CLAIMS) - 1
     assert set(judge.PUBLISHED) == set(script.PAPER.densities)
 

@@ -14,6 +14,7 @@ from experiments import _wide_deep_optimality_verdict as judge
 from experiments import wide_deep_optimality as script
 from ntkens.data import Dataset, Examples
 from ntkens.kernels import deep, infinite_depth
+from tests.experiments.corruptions import change, swap
 
 SIZES = (100, 1000, 10_000)
 CLAIMS = ("neighbour", "majority", "singular", "exponents", "near", "above", "mismatched", "gap",
@@ -69,25 +70,6 @@ def outcomes(rows):
     return dict(zip(CLAIMS, (claim.outcome for claim in script.verdict(rows).claims), strict=True))
 
 
-def swap(kind, field, first, second):
-    def apply(rows):
-        for row in rows:
-            if row["kind"] == kind:
-                row[field] = {first: second, second: first}.get(row[field], row[field])
-
-    return apply
-
-
-def change(kind, where=None, **values):
-    def apply(rows):
-        for row in rows:
-            if row["kind"] == kind and (where or {}).items() <= row.items():
-                row |= {name: value(row) if callable(value) else value
-                        for name, value in values.items()}  # fmt: skip
-
-    return apply
-
-
 def drop_seeds(rows):
     for row in rows:
         if row["kind"] == "sphere":
@@ -101,34 +83,36 @@ def test_planted_rows_give_the_planted_verdict():
 @pytest.mark.parametrize(
     ("break_", "turned"),
     [
-        (swap("taxonomy", "activation", "h_2", "ReLU"),
+        (swap("activation", "h_2", "ReLU", kind="taxonomy"),
          {"neighbour": "not reproduced", "majority": "not reproduced"}),
-        (change("taxonomy", {"activation": "ReLU"}, majority=lambda row: 0.5 + row["depth"] / 1e3),
+        (change({"majority": lambda row: 0.5 + row["depth"] / 1e3},
+                kind="taxonomy", activation="ReLU"),
          {"majority": "inconclusive"}),  # it still rises
-        (change("taxonomy", {"activation": "h_2"}, **{"majority": 0.99}),
+        (change({"majority": 0.99}, kind="taxonomy", activation="h_2"),
          {"neighbour": "inconclusive"}),  # near it, and as near to another
-        (change("taxonomy", {"activation": "h_2", "depth": 100}, failed="8 of 8: singular",
-                **{"nearest neighbour": math.nan}), {"neighbour": "inconclusive"}),
-        (change("exponents", {"dimension": 4}, nngp=4.1), {"exponents": "not reproduced"}),
-        (change("exponents", increments=lambda row: row["ntk"]), {"exponents": "not reproduced"}),
-        (swap("sphere", "classifier", "matched", "mismatched"),
+        (change({"failed": "8 of 8: singular", "nearest neighbour": math.nan},
+                kind="taxonomy", activation="h_2", depth=100), {"neighbour": "inconclusive"}),
+        (change({"nngp": 4.1}, kind="exponents", dimension=4), {"exponents": "not reproduced"}),
+        (change({"increments": lambda row: row["ntk"]}, kind="exponents"),
+         {"exponents": "not reproduced"}),
+        (swap("classifier", "matched", "mismatched", kind="sphere"),
          {"near": "not reproduced", "above": "not reproduced", "mismatched": "not reproduced"}),
-        (swap("sphere", "classifier", "matched", "1-NN"),
+        (swap("classifier", "matched", "1-NN", kind="sphere"),
          {"near": "not reproduced", "above": "not reproduced"}),
-        (change("sphere", {"classifier": "matched"}, failed="2 of 10: singular",
-                accuracies=[math.nan] * 2 + [0.9] * 8),
+        (change({"failed": "2 of 10: singular", "accuracies": [math.nan] * 2 + [0.9] * 8},
+                kind="sphere", classifier="matched"),
          {"near": "inconclusive", "above": "inconclusive", "mismatched": "inconclusive"}),
         (drop_seeds, {"near": "inconclusive", "above": "inconclusive",
                       "mismatched": "inconclusive", "gap": "inconclusive"}),
-        (swap("sphere", "size", SIZES[0], SIZES[-1]), {"gap": "not reproduced"}),
-        (swap("images", "classifier", "alpha = 4", "1-NN"), {"images": "not reproduced"}),
-        (swap("trained", "width", 64, 512), {"wide": "not reproduced"}),
-        (swap("trained", "activation", "optimal, d = 1", "optimal, d = 2"),
+        (swap("size", SIZES[0], SIZES[-1], kind="sphere"), {"gap": "not reproduced"}),
+        (swap("classifier", "alpha = 4", "1-NN", kind="images"), {"images": "not reproduced"}),
+        (swap("width", 64, 512, kind="trained"), {"wide": "not reproduced"}),
+        (swap("activation", "optimal, d = 1", "optimal, d = 2", kind="trained"),
          {"narrow": "not reproduced"}),
-        (change("trained", {"activation": "optimal, d = 2"}, deviations=[math.inf] * 8),
+        (change({"deviations": [math.inf] * 8}, kind="trained", activation="optimal, d = 2"),
          {"narrow": "not reproduced"}),
-        (change("trained", {"activation": "optimal, d = 1"}, deviations=[math.inf] * 8), {}),
-        (change("trained", deviations=[0.1] * 8, agreements=[0.5, 0.9]),
+        (change({"deviations": [math.inf] * 8}, kind="trained", activation="optimal, d = 1"), {}),
+        (change({"deviations": [0.1] * 8, "agreements": [0.5, 0.9]}, kind="trained"),
          {"wide": "inconclusive", "narrow": "inconclusive"}),
     ],
 )  # fmt: skip

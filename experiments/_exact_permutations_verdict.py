@@ -224,7 +224,7 @@ def plot(rows: list[dict], figure) -> None:
         label = f"published, {100 * accuracy:g}%"
         right.plot(sizes, [accuracy] * len(sizes), f"k{marker}", markersize=4, label=label)
     right.set(xlabel="networks in the ensemble", ylabel="inputs of two ones right", xscale="log")
-    right.set_ylim(top=1.35)  # room for the legend
+    right.set(ylim=(-0.05, 1.35), yticks=np.linspace(0, 1, 6))  # room for the legend
     left.legend(fontsize=7)
     right.legend(fontsize=7, loc="upper left")
 

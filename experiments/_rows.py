@@ -39,10 +39,17 @@ def number(mean: float, error: float, sign: str = "") -> str:
     return f"{mean:{sign}{style}} ± {error:{style}}"
 
 
-def sign(differences) -> int:
-    """Of the mean of independent differences: 1 or -1 where Student's t is beyond 95%, else 0."""
+def sign(differences, comparisons: int = 1) -> int:
+    """Of the mean of independent differences: 1 or -1 where Student's t is beyond 95%, else 0.
+
+    Args:
+        differences: independent ones; fewer than two, or a NaN, say nothing.
+        comparisons: of which this is the best, or any; Bonferroni's level is for all of them.
+    """
     mean, error = mean_and_error(differences)
-    if len(differences) < 2 or not abs(mean) > stats.t.ppf(0.975, len(differences) - 1) * error:
+    if len(differences) < 2:
+        return 0
+    if not abs(mean) > stats.t.ppf(1 - 0.025 / comparisons, len(differences) - 1) * error:
         return 0
     return int(np.sign(mean))
 
@@ -54,6 +61,12 @@ def judged(signs: Sequence[int]) -> Outcome:
     if min(signs) < 0:
         return "departs" if max(signs) > 0 else "not reproduced"
     return "reproduced" if min(signs) > 0 else "inconclusive"
+
+
+def unanimous(signs: Sequence[int]) -> Outcome:
+    """All above 0, one below, or neither: of a claim that each of them has to bear out."""
+    outcome = judged(signs)
+    return "not reproduced" if outcome == "departs" else outcome
 
 
 def growth_exponent(x: Sequence[float], y: Sequence[float]) -> float:
@@ -68,10 +81,10 @@ def power_law(
     """The exponent e of y = c x^e by weighted least squares, and its standard error.
 
     Fitted to y and not to its logarithm, which noise may have made negative; the error is widened
-    where the scatter exceeds what the errors allow. Fewer than three points, or only noise, say
-    nothing: (nan, inf).
+    where the scatter exceeds what the errors allow. Fewer than three points, a NaN, an error of 0,
+    or only noise, say nothing: (nan, inf).
     """
-    if len(x) < 3:
+    if len(x) < 3 or not np.isfinite(y).all() or not np.min(errors) > 0:
         return math.nan, math.inf
 
     def law(x, size, exponent):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments import _rows
 
@@ -36,6 +37,13 @@ def test_a_sign_is_that_of_students_test():
     assert _rows.sign([2.0, np.nan]) == 0
 
 
+def test_the_best_of_several_has_to_be_better():
+    """Five numbers, and Student's t of 1 - 0.025 / 4 with four degrees of freedom."""
+    spread = np.array([-1, -1, 0, 1, 1]) * 5**0.5
+    edge = stats.t.isf(0.025 / 4, 4)
+    assert [_rows.sign(edge * factor + spread, 4) for factor in (0.99, 1.01)] == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("signs", "outcome"),
     [
@@ -48,3 +56,27 @@ def test_a_sign_is_that_of_students_test():
 )
 def test_signs_are_judged_together(signs, outcome):
     assert _rows.judged(signs) == outcome
+
+
+@pytest.mark.parametrize(
+    ("signs", "outcome"),
+    [
+        ([1, 1], "reproduced"),
+        ([1, 0], "inconclusive"),
+        ([1, -1, 0], "not reproduced"),
+        ([], "inconclusive"),
+    ],
+)
+def test_signs_that_all_have_to_be_above(signs, outcome):
+    assert _rows.unanimous(signs) == outcome
+
+
+@pytest.mark.parametrize(
+    ("y", "errors"),
+    [([1.0, np.nan, 0.25], [0.01] * 3), ([1.0, 0.5, 0.25], [0.01, 0.0, 0.01]),
+     ([1.0, 0.5, 0.25], [0.01, np.nan, 0.01]), ([1.0, 0.5], [0.01] * 2)],
+)  # fmt: skip
+def test_a_power_law_of_points_that_say_nothing(y, errors):
+    exponent, error = _rows.power_law([1, 2, 4][: len(y)], y, errors)
+    assert np.isnan(exponent)
+    assert error == np.inf

@@ -33,7 +33,9 @@ from jaxtyping import Array, ArrayLike, Float, Int
 from ntkens.checks import is_concrete
 from ntkens.predictors.checks import (
     check_shape,
+    check_values,
     checked_cross,
+    checked_kernel,
     checked_training_set,
 )
 
@@ -155,11 +157,11 @@ def outputs(
         initial_test: the same on the test inputs.
 
     Raises:
-        ValueError: as for `mean`, or initial outputs are not of the shape of the targets.
+        ValueError: as for `mean`; initial outputs are not of the shape of the targets, or hold NaN.
     """
     cross = checked_cross("cross", cross, flow.targets)
-    check_shape("initial_train", initial_train, flow.targets.shape)
-    check_shape("initial_test", initial_test, (len(cross), *flow.targets.shape[1:]))
+    check_values("initial_train", initial_train, flow.targets.shape)
+    check_values("initial_test", initial_test, (len(cross), *flow.targets.shape[1:]))
     return initial_test + _predict(flow, cross, time, flow.targets - initial_train)
 
 
@@ -186,10 +188,14 @@ def covariance(
         nngp_test: NNGP kernel of the test inputs.
 
     Raises:
-        ValueError: as for `mean`, or the shapes of the kernels do not match.
+        ValueError: as for `mean`; the shapes of the kernels do not match, or one holds NaN, or
+            is not symmetric.
+        TypeError: a kernel is not floating point.
     """
     cross = checked_cross("cross", cross, flow.targets)
     nngp_cross = checked_cross("nngp_cross", nngp_cross, flow.targets, rows=len(cross))
+    nngp_train = checked_kernel("nngp_train", nngp_train)
+    nngp_test = checked_kernel("nngp_test", nngp_test)
     check_shape("nngp_train", nngp_train, flow.kernel.shape)
     check_shape("nngp_test", nngp_test, (len(cross), len(cross)))
     smoother = _filtered(flow, _checked_time(flow, time), cross.T)  # A^T

@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, Key
 
 from ntkens.checks import check_finite, is_concrete
 from ntkens.kernels import Operator
-from ntkens.predictors.checks import check_shape
+from ntkens.predictors.checks import check_operator, check_shape
 from ntkens.predictors.panels import invert
 
 # Pivots proposed at once.
@@ -71,9 +71,11 @@ def partial_cholesky(key: Key[Array, ""], operator: Operator, rank: int) -> Part
 
     Raises:
         ValueError: the rank is out of range; the diagonal is negative somewhere, or NaN.
+        TypeError: the operator is none.
     """
+    check_operator(operator)
     length = len(operator.diagonal)
-    if not 1 <= rank <= length:
+    if not isinstance(rank, int | np.integer) or not 1 <= rank <= length:
         raise ValueError(f"rank: got {rank}, wants 1 to {length}, the size of the matrix")
     if is_concrete(operator.diagonal) and not np.all(operator.diagonal >= 0):
         raise ValueError(
@@ -109,7 +111,8 @@ def preconditioner(
         ridge: that of the system, in the units of A.
 
     Raises:
-        ValueError: as for `partial_cholesky`; the ridge is negative, or 0 where F leaves nothing.
+        ValueError, TypeError: as for `partial_cholesky`; the ridge is negative, or 0 where F
+            leaves nothing.
     """
     check_shape("ridge", ridge, ())
     if is_concrete(ridge) and not 0 <= np.asarray(ridge) < np.inf:

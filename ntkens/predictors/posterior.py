@@ -37,7 +37,9 @@ from ntkens.checks import is_concrete
 from ntkens.kernels import Kernel
 from ntkens.predictors.checks import (
     check_shape,
+    check_values,
     checked_cross,
+    checked_kernel,
     checked_training_set,
 )
 
@@ -89,7 +91,8 @@ def fit(
         raise ValueError(f'regime: got {regime!r}, wants "nngp" or "ntk"')
     matrix = _of_regime("kernel", kernel, regime)
     matrix, targets, ridge = checked_training_set(f"kernel.{regime}", matrix, targets, ridge)
-    nngp, _, _ = checked_training_set("kernel.nngp", kernel.nngp, targets, ridge)
+    nngp = checked_kernel("kernel.nngp", kernel.nngp)
+    check_shape("kernel.nngp", nngp, matrix.shape)
     ridged = (matrix + matrix.T) / 2 + ridge * jnp.eye(len(matrix), dtype=matrix.dtype)
     factor = jnp.linalg.cholesky(ridged, symmetrize_input=False)
     pivot, largest = jnp.min(jnp.diag(factor)) ** 2, jnp.max(jnp.diag(ridged))
@@ -110,7 +113,7 @@ def mean(posterior: Posterior, cross: Kernel) -> Float[Array, "m *outputs"]:
     """The mean prediction, with `cross = kernel_fn(test, train)`.
 
     Raises:
-        ValueError: the shapes do not match, or `cross` holds NaN.
+        ValueError: the shapes do not match, or a kernel holds NaN.
         TypeError: `cross` is not a `Kernel`.
     """
     weights = posterior.weights
@@ -131,7 +134,7 @@ def covariance(posterior: Posterior, cross: Kernel, test: Kernel) -> Float[Array
         ValueError, TypeError: as for `mean`.
     """
     left, right = _reductions(posterior, cross)
-    nngp = _of_regime("test", test, "nngp")
+    nngp = checked_kernel("test.nngp", _of_regime("test", test, "nngp"))
     check_shape("test.nngp", nngp, (left.shape[1],) * 2)
     reduction = jnp.matmul(left.T, right, precision="highest")
     return nngp - (reduction + reduction.T) / 2
@@ -151,7 +154,7 @@ def variance(
         ValueError, TypeError: as for `mean`.
     """
     left, right = _reductions(posterior, cross)
-    check_shape("diagonal", diagonal, (left.shape[1],))
+    check_values("diagonal", diagonal, (left.shape[1],))
     return diagonal - jnp.sum(left * right, axis=0)
 
 

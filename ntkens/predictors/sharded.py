@@ -27,7 +27,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ntkens.checks import check_finite
 from ntkens.kernels import Operator
 from ntkens.predictors import solve
-from ntkens.predictors.checks import check_real
+from ntkens.predictors.checks import check_operator, check_real
 from ntkens.predictors.low_rank import Preconditioner
 
 
@@ -40,7 +40,11 @@ def operator(operator: Operator, mesh: Mesh) -> Operator:
 
     Returns:
         An operator of the next multiple of the devices from n.
+
+    Raises:
+        TypeError: the operator is none.
     """
+    check_operator(operator)
     length = len(operator.diagonal)
     split = functools.partial(_split, _by_rows(mesh))
     whole = functools.partial(_whole, _by_rows(mesh, whole=True), length)

@@ -36,7 +36,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 from ntkens.checks import check_finite, check_float64, is_concrete
 from ntkens.kernels import Operator
 from ntkens.predictors import krylov, low_rank, panels
-from ntkens.predictors.checks import check_real, check_shape
+from ntkens.predictors.checks import check_operator, check_real, check_shape
 from ntkens.predictors.krylov import State
 from ntkens.predictors.low_rank import Preconditioner
 from ntkens.predictors.low_rank import preconditioner as preconditioner  # belongs to this door
@@ -175,6 +175,7 @@ def iterate(
     Raises:
         ValueError: shapes do not match, or are not those of the state or preconditioner; targets
             hold NaN or infinities; the ridge is negative, or the tolerance not positive.
+        TypeError: the operator is none: `dense` makes one of a matrix.
     """
     _check_limits(tolerance, iterations)
     begun = start(operator, targets, ridge=ridge, preconditioner=preconditioner)
@@ -193,6 +194,7 @@ def start(
     preconditioner: Preconditioner | None = None,
 ) -> State:
     """The state at solution 0; arguments as for `iterate`."""
+    check_operator(operator)
     length, dtype = len(operator.diagonal), operator.diagonal.dtype
     targets, _ = _checked_targets(targets, ridge, length, dtype)
     if preconditioner is not None:

@@ -451,6 +451,17 @@ def test_other_predictions_name_what_is_wrong():
         )
     with pytest.raises(ValueError, match="initial_test: got shape"):
         gradient_flow.outputs(flow, cross, initial_train=TARGETS, initial_test=np.ones(3))
+    with pytest.raises(ValueError, match="initial_train: holds NaN"):
+        gradient_flow.outputs(flow, cross, initial_train=np.nan * TARGETS, initial_test=np.ones(2))
+    right = {**nngp, "nngp_test": np.eye(2)}
+    for name in right:
+        with pytest.raises(ValueError, match=f"{name}: holds NaN"):
+            gradient_flow.covariance(flow, cross, **right | {name: np.nan * right[name]})
+    for name in ("nngp_train", "nngp_test"):
+        with pytest.raises(ValueError, match=f"{name}: not symmetric"):
+            gradient_flow.covariance(flow, cross, **right | {name: np.triu(right[name] + 1)})
+        with pytest.raises(TypeError, match=f"{name}: got dtype int"):
+            gradient_flow.covariance(flow, cross, **right | {name: np.ones((2, 2), int)})
 
 
 def test_shapes_are_checked_under_jit_too():

@@ -135,9 +135,12 @@ def test_bad_input_is_named():
     for call, message in (
         (lambda: solve.preconditioner(key, operator, 0), "rank: got 0"),
         (lambda: solve.preconditioner(key, operator, 5), "rank: got 5"),
+        (lambda: solve.preconditioner(key, operator, 2.5), "rank: got 2.5"),
         (lambda: solve.preconditioner(key, operator, 2, ridge=-1.0), "ridge: got -1"),
         (lambda: solve.preconditioner(key, negative, 2), "operator.diagonal: has entries below"),
         (lambda: solve.preconditioner(key, one, 12), "ridge: got 0 .*rank 1"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
+    with pytest.raises(TypeError, match="operator: got ndarray, wants an `Operator`"):
+        solve.preconditioner(key, np.eye(4), 2)

@@ -217,6 +217,12 @@ def of_ntk(array):
         ),
         ((of_ntk(np.diag([1, np.nan])), jnp.ones(2)), {"regime": "ntk"}, ValueError, "kernel.ntk"),
         ((Kernel(jnp.eye(2), jnp.eye(3)), jnp.ones(3)), {"regime": "ntk"}, ValueError, "nngp"),
+        (
+            (Kernel(np.triu(np.ones((3, 3))), jnp.eye(3)), jnp.ones(3)),
+            {"regime": "ntk"},
+            ValueError,
+            "kernel.nngp: not symmetric",
+        ),
     ],
 )
 def test_fit_names_what_is_wrong(arguments, options, error, message):
@@ -237,3 +243,8 @@ def test_predictions_name_what_is_wrong():
         posterior.variance(fitted, cross, jnp.eye(2))
     with pytest.raises(TypeError, match="test: got"):
         posterior.covariance(fitted, cross, jnp.eye(2))
+    for wrong, message in ((np.diag([1, np.nan]), "holds NaN"), (np.triu(np.ones((2, 2))), "not")):
+        with pytest.raises(ValueError, match=f"test.nngp: {message}"):
+            posterior.covariance(fitted, cross, Kernel(wrong, wrong))
+    with pytest.raises(ValueError, match="diagonal: holds NaN"):
+        posterior.variance(fitted, cross, np.array([1, np.nan]))

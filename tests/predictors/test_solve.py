@@ -325,3 +325,5 @@ def test_bad_solves_are_named_before_any_product():
         arguments = {"targets": np.ones(4)} | keywords
         with pytest.raises(ValueError, match=message):
             solve.iterate(operator, **arguments)
+    with pytest.raises(TypeError, match=r"operator: got ndarray, wants an `Operator`, as `solve.d"):
+        solve.conjugate_gradients(np.eye(4), np.ones(4))

@@ -63,7 +63,7 @@ def moments(k: Int[ArrayLike, "..."], ones: Int[ArrayLike, "..."], regime: Regim
     Raises:
         TypeError: float64 is off, or k or ones are not integers.
         ValueError: k < 2, ones outside 1..k (zero is no input: it has no direction), or an
-            unknown regime.
+            unknown regime. Under jit the moments of such k and ones are NaN.
     """
     check_float64("permutations.moments")
     if regime not in get_args(Regime):
@@ -77,6 +77,8 @@ def moments(k: Int[ArrayLike, "..."], ones: Int[ArrayLike, "..."], regime: Regim
         raise ValueError(f"ones: got {ones}; an input of zeros has no direction, want 1..k")
     if is_concrete(k, ones) and np.any(np.asarray(ones) > np.asarray(k)):
         raise ValueError(f"ones: got {ones}; an input of length k = {k} has at most k ones")
+    k, ones = jnp.asarray(k), jnp.asarray(ones)
+    is_task = (k >= 2) & (ones >= 1) & (ones <= k)
     k, n = jnp.asarray(k, float), jnp.asarray(ones, float)
 
     cosine = 1 / jnp.sqrt(n)
@@ -94,12 +96,12 @@ def moments(k: Int[ArrayLike, "..."], ones: Int[ArrayLike, "..."], regime: Regim
         + total**2
         - 2 * (total + n * inside * nngp)
     ) / (2 * math.pi * k)
-    trained = n == 1
-    return Moments(
-        jnp.where(trained, 1, inside),
-        jnp.where(trained, 0, outside),
-        jnp.where(trained, 0, variance),
+    exact = Moments(
+        jnp.where(n == 1, 1, inside),
+        jnp.where(n == 1, 0, outside),
+        jnp.where(n == 1, 0, variance),
     )
+    return Moments(*(jnp.where(is_task, moment, jnp.nan) for moment in exact))
 
 
 class Prediction(NamedTuple):
@@ -159,6 +161,8 @@ def pair_covariance(k: int, regime: Regime) -> Float[Array, "3"]:
         TypeError: float64 is off, or k is not an integer.
         ValueError: k < 4, where two such inputs always share a one, or an unknown regime.
     """
+    if not isinstance(k, int | np.integer):
+        raise TypeError(f"k: got {k}; want one integer")
     if k < 4:
         raise ValueError(f"k: got {k}; two inputs of two ones are disjoint from k = 4 on")
     inside, outside, _ = moments(k, 2, regime)

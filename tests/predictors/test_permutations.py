@@ -37,9 +37,15 @@ def test_closed_form_equals_linear_solve(k, regime):
 
 REFERENCE = [  # Giapitzakis et al.'s task, computed by another program
     ("ntk", 5, 2, 0.56063, -0.014640, 0.013235),
+    ("ntk", 10, 2, 0.56542, -0.009850, 0.006519),
     ("ntk", 10, 9, 0.16010, -0.070171, 0.017715),
+    ("ntk", 20, 2, 0.56932, -0.005954, 0.003224),
+    ("ntk", 30, 2, 0.57101, -0.004267, 0.002140),
     ("ntk", 30, 15, 0.12759, -0.045054, 0.005866),
+    ("nngp", 5, 2, 0.60166, -0.039543, 0.012877),
     ("nngp", 10, 2, 0.61794, -0.023259, 0.006282),
+    ("nngp", 10, 9, 0.15240, -0.118281, 0.017399),
+    ("nngp", 20, 2, 0.62845, -0.012754, 0.003090),
     ("nngp", 30, 2, 0.63241, -0.008786, 0.002047),
     ("nngp", 30, 15, 0.14046, -0.064574, 0.005720),
 ]
@@ -79,8 +85,12 @@ def test_scalings_in_k():
     np.testing.assert_allclose(limits, limits[-1], rtol=2 / k[1])  # the correction is of order 1/k
     assert limits[0] > limits[1] > limits[2]
 
+    some = np.array([30, 100, 400])
+    published = some * permutations.moments(some, 2, "ntk").variance
+    np.testing.assert_allclose(published, [0.0642, 0.0637, 0.0636], atol=5.1e-5)  # printed digits
 
-def test_jit_vmap_and_grad():
+
+def test_jit_and_vmap():
     plain = permutations.moments(np.array([7, 9]), np.array([2, 5]), "ntk")
     jitted = jax.jit(permutations.moments, static_argnums=2)(7, 2, "ntk")
     mapped = jax.vmap(lambda k, n: permutations.moments(k, n, "ntk"))(
@@ -89,6 +99,12 @@ def test_jit_vmap_and_grad():
     for one, some, every in zip(jitted, plain, mapped, strict=True):
         np.testing.assert_allclose(one, some[0], rtol=1e-14)
         np.testing.assert_allclose(every, some, rtol=1e-14)
+
+
+@pytest.mark.parametrize(("k", "ones"), [(1, 1), (5, 0), (5, 6)])
+def test_what_is_refused_is_nan_under_jit(k, ones):
+    moments = jax.jit(permutations.moments, static_argnums=2)(k, ones, "ntk")
+    assert np.isnan(moments).all()
 
 
 @pytest.mark.parametrize(
@@ -191,3 +207,6 @@ def test_pair_outputs_have_the_moments_of_the_process(k, regime, key):
 def test_pairs_need_four():
     with pytest.raises(ValueError, match="k: got 3"):
         permutations.pair_covariance(3, "ntk")
+    for k in (5.5, np.array([5, 6])):
+        with pytest.raises(TypeError, match=r"k: got .* one integer"):
+            permutations.pair_covariance(k, "ntk")

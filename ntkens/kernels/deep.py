@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ntkens.checks import check_finite, check_float64, is_concrete
-from ntkens.kernels.dual import Dual
+from ntkens.kernels.dual import Dual, check_dual
 from ntkens.kernels.infinite_depth import limit
 from ntkens.kernels.versine import versine
 
@@ -68,10 +68,12 @@ def kernel_fn(dual: Dual, depth: int, *, normalise: bool = False) -> Callable[..
         x1 with itself, whose diagonal is exact.
 
     Raises:
-        ValueError: inputs are no matrices of one width, not finite, zero, or off the sphere;
-            `iterate` has further ones.
-        TypeError: x64 is off, or inputs are not float64.
+        ValueError: the depth is negative; inputs are no matrices of one width, not finite, zero,
+            or off the sphere; `iterate` has further ones.
+        TypeError: this is no `Dual`; x64 is off, or inputs are not float64.
     """
+    check_dual(dual)
+    _check_depth(depth)
 
     def checked(x1: Float[Array, "n d"], x2: Float[Array, "m d"] | None = None) -> DeepKernel:
         check_float64("deep.kernel_fn")
@@ -115,8 +117,7 @@ def iterate(
         TypeError: x64 is off, or the cosine is not float64.
     """
     check_float64("deep.iterate")
-    if not isinstance(depth, int | np.integer) or depth < 0:
-        raise ValueError(f"depth: got {depth}; hidden layers are counted 0, 1, 2, ...")
+    _check_depth(depth)
     cosine = _checked_range("cosine", cosine, -1)
     versine = 1 - jnp.abs(cosine) if versine is None else _checked_range("versine", versine, 0)
     if cosine.shape != versine.shape:
@@ -306,6 +307,11 @@ def _log_geometric(ratio, depth):
     log = math.log(ratio)
     rest = jnp.log(-jnp.expm1(-abs(log) * count)) - math.log(-math.expm1(-abs(log)))
     return rest + (depth * log if log > 0 else 0.0)
+
+
+def _check_depth(depth):
+    if not isinstance(depth, int | np.integer) or depth < 0:
+        raise ValueError(f"depth: got {depth}; hidden layers are counted 0, 1, 2, ...")
 
 
 def _checked_range(name, array, low):

@@ -9,6 +9,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ntkens.checks import check_finite
 from ntkens.kernels.deep import DeepKernel
 
 
@@ -33,8 +34,8 @@ def decide(
         kernel: "nngp", which the paper's experiments use, or "ntk".
 
     Raises:
-        ValueError: shapes do not fit; two inputs coincide (or are opposed, for an odd or even f);
-            the kernel has neither name; or the NTK is constant to rounding.
+        ValueError: shapes do not fit; targets hold NaN; two inputs coincide (or are opposed, for
+            an odd or even f); the kernel has neither name; or the NTK is constant to rounding.
     """
     if kernel not in ("nngp", "ntk"):
         raise ValueError(f'kernel: got {kernel!r}, wants "nngp" or "ntk"')
@@ -44,6 +45,7 @@ def decide(
             f"targets: got shape {targets.shape} for a kernel of {train.sign.shape}; wants "
             "[n outputs] for [n n]"
         )
+    check_finite("targets", targets)
     if cross.sign.ndim != 2 or cross.sign.shape[1] != count:
         raise ValueError(f"cross: got shape {cross.sign.shape}, wants [m {count}]")
     twins = jnp.argwhere(jnp.isneginf(train.log_versine) & ~jnp.eye(count, dtype=bool))

@@ -66,8 +66,23 @@ def from_moments(covariance: Moment, derivative: Moment, gap: Moment | None = No
     return Dual(covariance, derivative, gap or subtracted_gap, cosine)
 
 
+def check_dual(dual) -> None:
+    """A `TypeError` unless this is one: `dual.relu` without its brackets is not."""
+    if not isinstance(dual, Dual):
+        raise TypeError(
+            f"dual: got {getattr(dual, '__name__', repr(dual))}; want a `Dual`, as `dual.relu()` "
+            "makes one"
+        )
+
+
 def normalised(dual: Dual) -> Dual:
-    """The dual of phi / sqrt(E[phi(Z)^2]), Z standard normal: unit variance stays unit variance."""
+    """The dual of phi / sqrt(E[phi(Z)^2]), Z standard normal: unit variance stays unit variance.
+
+    Raises:
+        TypeError: this is no `Dual`.
+        ValueError: E[phi(Z)^2] is 0, infinite or NaN.
+    """
+    check_dual(dual)
     one = jnp.ones(())
     power = float(dual.covariance(one, one, one, jnp.zeros(())))
     if not power > 0 or not math.isfinite(power):
@@ -94,6 +109,8 @@ def relu() -> Dual:
 
 def leaky_relu(negative_slope: float = 0.01) -> Dual:
     """x for x > 0, `negative_slope` x below."""
+    if not math.isfinite(negative_slope):
+        raise ValueError(f"negative_slope: got {negative_slope}; want a finite number")
     return _piecewise_linear(1.0, float(negative_slope))
 
 

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ntkens.checks import check_finite
+
 Apply = Callable[[Any, Array], Array]
 
 
@@ -55,7 +57,8 @@ def ntk(
 
     Raises:
         TypeError: params with leaves that cannot be differentiated; outputs that are not real.
-        ValueError: an unknown option; inputs that do not match; outputs without the batch axis.
+        ValueError: an unknown option; inputs that do not match, are none or not finite; outputs
+            without the batch axis.
     """
     if outputs not in ("trace", "full"):
         raise ValueError(f"outputs must be 'trace' or 'full', got {outputs!r}")
@@ -95,7 +98,7 @@ def matvec(
 
     Raises:
         TypeError: as in `ntk`.
-        ValueError: as in `ntk`; `vector` is not of the shape of the outputs at `x2`.
+        ValueError: as in `ntk`; `vector` is not finite, or not of the shape of the outputs at `x2`.
     """
     shape, dtype = _check(apply, params, x1, x2)
     expected = (len(x1 if x2 is None else x2), *shape)
@@ -104,6 +107,7 @@ def matvec(
             f"vector must have the shape of the outputs at {'x1' if x2 is None else 'x2'}, "
             f"{expected}, got {vector.shape}"
         )
+    check_finite("vector", vector)
     forward = _linearize(apply, params, x1)
     backward = forward if x2 is None else _linearize(apply, params, x2)
     (gradient,) = jax.linear_transpose(backward, params)(vector.astype(dtype))
@@ -155,6 +159,11 @@ def _check(
     apply: Apply, params: Any, x1: Array, x2: Array | None
 ) -> tuple[tuple[int, ...], jnp.dtype]:
     """Shape of one example's outputs and their dtype, after checking the arguments."""
+    for name, inputs in (("x1", x1), ("x2", x2)):
+        if inputs is not None:
+            if not jnp.ndim(inputs) or not jnp.size(inputs):
+                raise ValueError(f"{name} must be [n, ...], got shape {jnp.shape(inputs)}")
+            check_finite(name, inputs)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if not leaves:
         raise ValueError("params has no leaves, so there is nothing to differentiate by")

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from ntkens.checks import check_finite, is_concrete
 from ntkens.kernels import Kernel, KernelFn, angular
 from ntkens.kernels.arc_cosine import angle
-from ntkens.kernels.dual import Dual, magnitude, root
+from ntkens.kernels.dual import Dual, check_dual, magnitude, root
 from ntkens.kernels.versine import versine
 
 
@@ -57,8 +57,9 @@ def kernel_fn(dual: Dual, depth: int, w_std: float = 1.0, b_std: float = 0.0) ->
     Raises:
         ValueError: depth or a standard deviation is negative; inputs are not matrices of one
             width, have no example, hold NaN or infinities, or numbers whose squares overflow.
-        TypeError: inputs are not floating point.
+        TypeError: the activation is no `Dual`; inputs are not floating point.
     """
+    check_dual(dual)
     if not isinstance(depth, int | np.integer) or depth < 0:
         raise ValueError(f"depth: got {depth}; hidden layers are counted 0, 1, 2, ...")
     for name, value in (("w_std", w_std), ("b_std", b_std)):

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ntkens.kernels.dual import Dual, normalised
+from ntkens.kernels.dual import Dual, check_dual, normalised
 
 Kind = Literal[
     "nearest_neighbour", "singular", "logarithmic", "majority", "flat", "linear", "constant"
@@ -80,7 +80,9 @@ def limit(dual: Dual, *, tolerance: float | None = None) -> DepthLimit:
     Raises:
         ValueError: E[phi(Z)^2] is zero, infinite or NaN; or no activation has this dual, for
             f(0) + f'(0) <= 1 and f(0) + f'(1) >= 1 are broken.
+        TypeError: this is no `Dual`.
     """
+    check_dual(dual)
     epsilon = float(jnp.finfo(jnp.zeros(()).dtype).eps)
     tolerance = 100 * epsilon if tolerance is None else float(tolerance)
     if not 0 <= tolerance < 0.1:

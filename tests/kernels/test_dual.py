@@ -41,7 +41,7 @@ def test_every_factory_is_tested_here():
         if callable(thing)
         and getattr(thing, "__module__", "") == dual.__name__
         and not name.startswith("_")
-        and name not in ("Dual", "from_moments", "normalised", "magnitude", "root")
+        and name not in ("Dual", "from_moments", "check_dual", "normalised", "magnitude", "root")
     }
     assert factories == (set(ACTIVATIONS) - {"square", "cube", "quartic"}) | {"monomial"}
 
@@ -170,6 +170,11 @@ def test_variances_whose_product_leaves_the_range(name, scale):
 
 
 def test_bad_input():
+    for slope in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="negative_slope: got"):
+            dual.leaky_relu(slope)
+    with pytest.raises(TypeError, match=r"dual: got relu; want a `Dual`, as `dual.relu\(\)` makes"):
+        dual.normalised(dual.relu)
     with pytest.raises(ValueError, match="degree: got 0"):
         dual.monomial(0)
     for degree in (2.0, np.nan):

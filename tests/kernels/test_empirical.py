@@ -256,6 +256,17 @@ def test_bad_arguments_are_named():
         ntk(network, PARAMS, X1, outputs="sum")
     with pytest.raises(ValueError, match="method must be 'jacobian' or 'products', got 'auto'"):
         ntk(network, PARAMS, X1, method="auto")
+    for x1, x2, message in (
+        (X1 * jnp.nan, None, "x1: holds NaN"),
+        (X1, X2 * jnp.inf, "x2: holds NaN"),
+        (X1[:0], None, r"x1 must be \[n, ...\], got shape \(0, 3\)"),
+        (X1, X2[:0], r"x2 must be .* \(0, 3\)"),
+        (jnp.zeros(()), None, r"x1 must be .* \(\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ntk(network, PARAMS, x1, x2)
+    with pytest.raises(ValueError, match="vector: holds NaN"):
+        empirical.matvec(network, PARAMS, jnp.full((2, 2), jnp.nan), X1, X2)
     with pytest.raises(ValueError, match="params has no leaves"):
         ntk(network, {}, X1)
     for leaf, dtype in (

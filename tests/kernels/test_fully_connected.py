@@ -214,6 +214,8 @@ def test_bad_inputs_are_named(arguments, error, message):
 def test_bad_hyperparameters_are_named():
     with pytest.raises(ValueError, match="depth: got -1"):
         fully_connected.kernel_fn(dual.relu(), -1)
+    with pytest.raises(TypeError, match="dual: got relu; want a `Dual`"):
+        fully_connected.kernel_fn(dual.relu, 1)
     with pytest.raises(ValueError, match="depth: got nan"):
         fully_connected.kernel_fn(dual.relu(), float("nan"))
     with pytest.raises(ValueError, match=r"w_std: got -2\.0"):

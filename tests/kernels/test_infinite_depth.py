@@ -188,7 +188,9 @@ def test_what_is_no_dual_is_refused(moments, message):
         infinite_depth.limit(dual.from_moments(*map(wrapped, moments)))
 
 
-def test_limit_names_a_bad_tolerance():
+def test_limit_names_bad_arguments():
     for tolerance in (-1e-9, math.nan, 1.0):
         with pytest.raises(ValueError, match="tolerance: got"):
             infinite_depth.limit(dual.relu(), tolerance=tolerance)
+    with pytest.raises(TypeError, match="dual: got 'relu'; want a `Dual`"):
+        infinite_depth.limit("relu")

@@ -25,8 +25,8 @@ from ntkens.ensembles.checks import (
     check_labels,
     check_logits,
     check_probabilities,
-    check_simplex,
 )
+from ntkens.measures.checks import check_simplex
 
 
 def mean(probabilities: Float[Array, "members *batch classes"]) -> Float[Array, "*batch classes"]:

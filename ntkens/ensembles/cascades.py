@@ -37,7 +37,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ntkens.checks import check_finite, is_concrete
-from ntkens.ensembles import confidence
+from ntkens.ensembles import aggregate, confidence
 
 Scalar = Float[Array, ""] | float
 Score = Callable[[Float[Array, "*n classes"]], Float[Array, "*n"]]
@@ -113,9 +113,10 @@ def stages(
         )
     alone = score(logits)
     scores, probabilities = [alone[0]], jax.nn.softmax(logits, axis=-1)
+    wide = logits.astype(jnp.result_type(float))  # as scores are: see `confidence`
     for asked in range(2, len(logits) + 1):
         if of_mean:
-            scores.append(score(confidence.log_mean_softmax(logits[:asked])))
+            scores.append(score(aggregate.log_mean(wide[:asked])))
         else:
             scores.append(jnp.mean(alone[:asked], axis=0))
     means = [jnp.mean(probabilities[:asked], axis=0) for asked in range(1, len(logits) + 1)]

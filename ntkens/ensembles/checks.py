@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ntkens.checks import is_concrete
+from ntkens.measures.checks import check_simplex
 
 
 def check_logits(logits) -> None:
@@ -46,21 +47,4 @@ def _check_axes(name, shape):
         raise ValueError(
             f"{name}: got shape {shape}; want [members ... classes], the members first, and at "
             "least one of either"
-        )
-
-
-def check_simplex(name, values) -> None:
-    """Along the last axis. float32 rounds a sum of a thousand by 1e-6; a mistake is larger."""
-    dtype = jnp.result_type(values)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"{name}: got {dtype}; want floating point")
-    if not is_concrete(values):
-        return
-    values = np.asarray(values, np.float64)
-    off = float(np.max(np.abs(values.sum(axis=-1) - 1), initial=0))
-    if not (values >= 0).all() or not off <= max(1e-4, 4 * float(jnp.finfo(dtype).eps)):
-        raise ValueError(
-            f"{name}: want numbers >= 0 that sum to 1 along the last axis; got sums off by up to "
-            f"{off:.2g} and a least of {np.min(values, initial=0):.2g}. Logits go through "
-            "jax.nn.softmax first"
         )

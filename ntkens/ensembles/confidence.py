@@ -11,7 +11,7 @@ d_j = z_j - max z of the other classes, and s = sum_j exp(d_j) over them,
 `max_softmax` itself is a number near 1, and still has ties in float32; there take
 `max_softmax_less_one`, of the same order and with the same averages but for the constant.
 
-The score of an average of probabilities is that of its logarithm, `log_mean_softmax`.
+The score of an average of probabilities is that of its logarithm, `aggregate.log_mean`.
 """
 
 import jax
@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ntkens.checks import check_finite
-from ntkens.ensembles import aggregate
 
 
 def max_softmax(logits: Float[Array, "*n classes"]) -> Float[Array, "*n"]:
@@ -69,15 +68,6 @@ def negative_energy(logits: Float[Array, "*n classes"]) -> Float[Array, "*n"]:
         ValueError, TypeError: as `max_logit`.
     """
     return jax.nn.logsumexp(_logits(logits), axis=-1)
-
-
-def log_mean_softmax(logits: Float[Array, "members *n classes"]) -> Float[Array, "*n classes"]:
-    """log of the members' mean softmax: the logits of their average, as the other scores are.
-
-    Raises:
-        ValueError, TypeError: as `max_logit`.
-    """
-    return aggregate.log_mean(_logits(logits))
 
 
 def _logits(logits):

@@ -17,28 +17,34 @@ def checked_probabilities(
 ) -> Float[Array, "*axes n classes"]:
     """Probabilities of the axes said, such as "n classes", in at least 32 bits, or the error."""
     values = jnp.asarray(probabilities)
-    if not jnp.issubdtype(values.dtype, jnp.floating):
-        raise TypeError(f"{name}: got dtype {values.dtype}, wants floating point")
     if values.ndim != len(axes.split()) or 0 in values.shape:
         raise ValueError(f"{name}: got shape {values.shape}, wants [{axes}], none of them 0")
-    if is_concrete(values):
-        on_host = np.asarray(values)
-        total = on_host.sum(-1, dtype=np.promote_types(on_host.dtype, np.float32))
-        tolerance = max(SUM_TOLERANCE, 4 * float(jnp.finfo(values.dtype).eps))
-        if np.isnan(total).any():
-            raise ValueError(f"{name}: holds NaN; look for it where it was computed")
-        if (on_host < 0).any():
-            raise ValueError(
-                f"{name}: holds {on_host.min():.6g}, below 0; logits become probabilities by "
-                "jax.nn.softmax"
-            )
-        if (np.abs(total - 1) > tolerance).any():
-            worst = total.flat[np.abs(total - 1).argmax()]
-            raise ValueError(
-                f"{name}: sum to {worst:.6g} over classes, wants 1; logits become probabilities by "
-                "jax.nn.softmax"
-            )
+    check_simplex(name, values)
     return values.astype(at_least_float32(values.dtype))
+
+
+def check_simplex(name: str, values: Float[ArrayLike, "*axes n"]) -> None:
+    """An error that names the argument unless it is floating, >= 0, and sums to 1 at the end."""
+    dtype = jnp.result_type(values)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"{name}: got dtype {dtype}, wants floating point")
+    if not is_concrete(values):
+        return
+    on_host = np.asarray(values)
+    total = on_host.sum(-1, dtype=np.promote_types(on_host.dtype, np.float32))
+    if np.isnan(total).any():
+        raise ValueError(f"{name}: holds NaN; look for it where it was computed")
+    if (on_host < 0).any():
+        raise ValueError(
+            f"{name}: holds {on_host.min():.6g}, below 0; logits become probabilities by "
+            "jax.nn.softmax"
+        )
+    off = np.abs(total - 1)
+    if (off > max(SUM_TOLERANCE, 4 * float(jnp.finfo(dtype).eps))).any():
+        raise ValueError(
+            f"{name}: sum to {total.flat[off.argmax()]:.6g} along the last axis, wants 1; logits "
+            "become probabilities by jax.nn.softmax"
+        )
 
 
 def checked_labels(labels: Int[ArrayLike, " n"], n: int, classes: int) -> Int[Array, " n"]:

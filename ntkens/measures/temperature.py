@@ -10,7 +10,7 @@ logit), or of no use, T -> infinity (labels have no more than the mean logit). T
 `LOWEST` or `HIGHEST`, and `at_bound` is true of it. Where no temperature changes anything it is 1.
 
 Members: `jax.vmap(fit, (0, None))(member_logits, labels)`. An ensemble that averages probabilities
-has the logits `ensemble_logits(member_logits)`, and a temperature of its own after averaging.
+has the logits `ensembles.aggregate.log_mean(logits)`, and a temperature of its own after averaging.
 arXiv:1706.04599 scales single networks.
 """
 
@@ -105,28 +105,12 @@ def scale(
     return jax.nn.softmax(logits / jnp.expand_dims(temperature, tuple(axes)), axis=-1)
 
 
-def ensemble_logits(
-    member_logits: Float[ArrayLike, "members *axes classes"],
-) -> Float[Array, "*axes classes"]:
-    """Logits of the averaged prediction: log of the mean over members of softmax(logits).
-
-    Raises:
-        TypeError: logits that are not floats.
-        ValueError: no members axis, NaN or infinite logits.
-    """
-    logits = _checked_logits(member_logits, name="member_logits")
-    if logits.ndim < 2:
-        raise ValueError(f"member_logits: got shape {logits.shape}, wants [members ... classes]")
-    members = jax.nn.log_softmax(logits, axis=-1)
-    return jax.nn.logsumexp(members, axis=0) - jnp.log(jnp.asarray(len(members), logits.dtype))
-
-
-def _checked_logits(logits, axes=None, name="logits"):
+def _checked_logits(logits, axes=None):
     values = jnp.asarray(logits)
     if not jnp.issubdtype(values.dtype, jnp.floating):
-        raise TypeError(f"{name}: got dtype {values.dtype}, wants floating point")
+        raise TypeError(f"logits: got dtype {values.dtype}, wants floating point")
     if (axes is not None and values.ndim != axes) or not values.ndim or 0 in values.shape:
         wanted = "[n classes]" if axes == 2 else "classes last"
-        raise ValueError(f"{name}: got shape {values.shape}, wants {wanted}, none of them 0")
-    check_finite(name, values)
+        raise ValueError(f"logits: got shape {values.shape}, wants {wanted}, none of them 0")
+    check_finite("logits", values)
     return values.astype(at_least_float32(values.dtype))

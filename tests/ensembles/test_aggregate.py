@@ -155,11 +155,11 @@ P = np.full((2, 3, 4), 0.25)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: aggregate.mean(np.ones((2, 3, 4))), ValueError, "probabilities: want numbers"),
-        (lambda: aggregate.geometric(np.array([[1.5, -0.5]])), ValueError, "least of -0.5"),
+        (lambda: aggregate.mean(np.ones((2, 3, 4))), ValueError, "probabilities: sum to 4"),
+        (lambda: aggregate.geometric(np.array([[1.5, -0.5]])), ValueError, "holds -0.5, below 0"),
         (lambda: aggregate.log_mean(np.full((2, 3), -np.inf)), ValueError, "logits: hold NaN"),
         (lambda: aggregate.weighted(P, np.ones(3) / 3), ValueError, "weights: got shape"),
-        (lambda: aggregate.weighted(P, np.ones(2)), ValueError, "weights: want numbers"),
+        (lambda: aggregate.weighted(P, np.ones(2)), ValueError, "weights: sum to 2"),
         (lambda: aggregate.greedy_weights(P, np.array([0, 1, 4])), ValueError, "labels: got one"),
         (lambda: aggregate.greedy_weights(P, np.zeros(2, int)), ValueError, "labels: got shape"),
         (lambda: aggregate.greedy_weights(P, np.zeros(3)), TypeError, "labels: got float"),

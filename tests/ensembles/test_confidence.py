@@ -6,7 +6,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from ntkens.ensembles import confidence
+from ntkens.ensembles import aggregate, confidence
 
 LOGITS = np.array(
     [[0.0, 0, 0], [1, 2, -1], [30, -3, 2], [-70, 5, 5], [60, 0, 1], [0, -200, -300], [1e3, 990, 0]]
@@ -46,7 +46,7 @@ def test_scores_to_all_their_digits(name, dtype):
 
 def test_the_mean_softmax_has_logits():
     members = 3 * np.random.default_rng(0).normal(size=(3, 50, 4))
-    found = confidence.log_mean_softmax(members)
+    found = aggregate.log_mean(members)
     np.testing.assert_allclose(
         jnp.exp(found), jnp.mean(jax.nn.softmax(members), axis=0), rtol=1e-12
     )

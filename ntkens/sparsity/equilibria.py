@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.optimize import linprog
 
+from ntkens.checks import check_finite
 from ntkens.sparsity.games import Game
 
 MOST = 8  # players: 3^8 cases take about a tenth of a second
@@ -38,16 +39,11 @@ def find(game: Game) -> Equilibria:
         game: of at most `MOST` players.
 
     Raises:
-        ValueError: more players than that, or equilibria that form a continuum, as those of two
-            equal players with eta = 2 beta do.
+        ValueError: more players than that; coefficients that are no game's; equilibria that form a
+            continuum, as those of two equal players with eta = 2 beta do.
     """
-    linear, quadratic, coupling = (np.asarray(part, np.float64) for part in game)
+    linear, quadratic, coupling = _checked(game)
     players = len(linear)
-    if not 1 <= players <= MOST:
-        raise ValueError(
-            f"game: has {players} players; the cases of 1 to {MOST} can be counted, for more see "
-            "games.curvature and games.contraction, or ascend from several starts"
-        )
     hessian = 2 * np.diag(quadratic) + coupling
     scale = max(1.0, float(np.abs(hessian).max()), float(np.abs(linear).max()))
     found, stable = [], []
@@ -74,6 +70,33 @@ def find(game: Game) -> Equilibria:
         stable.append(least > TOLERANCE * scale)
     order = np.lexsort(np.array(found).T[::-1])
     return Equilibria(np.array(found)[order], np.array(stable)[order])
+
+
+def _checked(game):
+    """The coefficients in float64, if `Game` says what they are."""
+    arrays = [np.asarray(part, np.float64) for part in game]
+    for name, part in zip(game._fields, arrays, strict=True):
+        check_finite(f"game.{name}", part)
+    linear, quadratic, coupling = arrays
+    players = linear.size
+    if [part.shape for part in arrays] != [(players,), (players,), (players, players)]:
+        raise ValueError(
+            f"game: got shapes {[part.shape for part in arrays]}; want [players], [players] and "
+            "[players players], of one game"
+        )
+    if not 1 <= players <= MOST:
+        raise ValueError(
+            f"game: has {players} players; the cases of 1 to {MOST} can be counted, for more see "
+            "games.curvature and games.contraction, or ascend from several starts"
+        )
+    if (quadratic < 0).any():
+        raise ValueError(f"game.quadratic: got {quadratic.min():.6g}; a utility is concave, want 0")
+    uneven = np.abs(coupling - coupling.T).max()
+    if uneven > 1e-6 * np.abs(coupling).max() or np.diagonal(coupling).any():  # of float32, too
+        raise ValueError(
+            "game.coupling: want c_ij = c_ji, and 0 for i = j; else the game has no potential"
+        )
+    return arrays
 
 
 def _players_at(case, border):

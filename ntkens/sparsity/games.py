@@ -65,6 +65,7 @@ def game(
         ValueError: shapes that differ, NaN or infinities, beta < 0, or an unknown benefit.
         TypeError: weights or gradients that are not floating.
     """
+    weights, gradients = jnp.asarray(weights), jnp.asarray(gradients)
     for name, values in (("weights", weights), ("gradients", gradients)):
         if not jnp.issubdtype(values.dtype, jnp.floating):
             raise TypeError(f"{name}: got dtype {values.dtype}; they are floating point")
@@ -73,6 +74,8 @@ def game(
                 f"{name}: got shape {values.shape}; weights and gradients are both [players, size]"
             )
         check_finite(name, values)
+    for name, value in (("alpha", alpha), ("beta", beta), ("gamma", gamma), ("eta", eta)):
+        check_finite(name, value)
     if benefit not in SIGNS:
         raise ValueError(f"benefit: got {benefit!r}; it is one of {get_args(Benefit)}")
     if is_concrete(beta) and not (np.asarray(beta) >= 0).all():

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Key
 
 from ntkens.checks import is_concrete
 from ntkens.sparsity import masks
+from ntkens.sparsity.budgets import checked_density
 from ntkens.sparsity.masks import Weights
 
 Variant = Literal["standard", "authors"]
@@ -40,13 +41,14 @@ def logits(weights: Weights, density: Float[Array, ""] | float) -> Weights:
 
     Raises:
         ValueError: density out of range, where there is nothing to choose; no weights.
+        TypeError: a density that is not one number.
     """
     if not weights:
         raise ValueError("weights: got none; want the kernels of params, masks.weights(params)")
-    if is_concrete(density) and not 0 < float(density) < 1:
+    if is_concrete(density) and not checked_density(density) < 1:
         raise ValueError(
-            f"density: got {density}; want a share between 0 and 1, both exclusive: with none or "
-            "all of the weights there is no ticket to look for"
+            f"density: got {density}; want less than 1: of all the weights there is no ticket to "
+            "look for"
         )
     share = jnp.asarray(density)
     logit = jnp.log(share) - jnp.log1p(-share)

@@ -154,8 +154,16 @@ def gated(groups: Groups, params: Any, gates: Gates) -> Any:
 
 
 def inner(groups: Groups, first: Any, second: Any) -> Gates:
-    """<first_i, second_i> of every group, of two pytrees of the params' shape."""
+    """<first_i, second_i> of every group, of two pytrees of the params' shape.
+
+    Raises:
+        ValueError: a tree that lacks what the groups own.
+    """
     left, right = _leaves(first), _leaves(second)
+    for name, leaves in (("first", left), ("second", right)):
+        lacking = {part.path for parts in groups.values() for part in parts} - set(leaves)
+        if lacking:
+            raise ValueError(f"{name}: lacks {sorted(lacking)}, which groups own")
     return {
         layer: jnp.sum(
             jnp.stack([_within(left[part.path] * right[part.path], part) for part in parts]), axis=0

@@ -243,6 +243,22 @@ def test_bad_games_are_refused():
         games.game(weights, gradients, beta=-1)
     with pytest.raises(ValueError, match="benefit: got 'plus'"):
         games.game(weights, gradients, beta=0.1, benefit="plus")  # pyright: ignore
-    big = games.Game(jnp.ones(9), jnp.ones(9), jnp.zeros((9, 9)))
-    with pytest.raises(ValueError, match="has 9 players"):
-        equilibria.find(big)
+    for name in ("alpha", "beta", "gamma", "eta"):
+        with pytest.raises(ValueError, match=f"{name}: holds NaN"):
+            games.game(weights, gradients, **{"beta": 0.1} | {name: np.nan})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"linear": jnp.array([np.nan, 1])}, r"game\.linear: holds NaN"),
+        ({"linear": jnp.ones((2, 2))}, "game: got shapes"),
+        ({"quadratic": -jnp.ones(2)}, r"game\.quadratic: got -1"),
+        ({"coupling": jnp.array([[0.0, 1.0], [0.5, 0.0]])}, r"game\.coupling: want c_ij = c_ji"),
+        ({"coupling": jnp.ones((2, 2))}, r"game\.coupling: .* 0 for i = j"),
+        (games.Game(jnp.ones(9), jnp.ones(9), jnp.zeros((9, 9)))._asdict(), "has 9 players"),
+    ],
+)
+def test_equilibria_of_what_is_no_game_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        equilibria.find(TWINS._replace(**changes))

@@ -101,3 +101,9 @@ def test_gates_multiply_the_weights_alone():
 def test_what_is_no_gate_is_refused(key, call, message):
     with pytest.raises(ValueError, match=message):
         call(key)
+
+
+@pytest.mark.parametrize("density", ["a tenth", None, True, np.array([0.1, 0.2])])
+def test_a_density_is_one_number(density):
+    with pytest.raises(TypeError, match="density: got"):
+        gates.logits({"a": jnp.zeros(2)}, density)

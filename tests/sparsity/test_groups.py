@@ -115,5 +115,7 @@ def test_gates_that_do_not_fit_are_refused(params):
         groups.gated(found, params, {"hidden_0": jnp.ones(3), "hidden_1": jnp.ones(3)})
     with pytest.raises(ValueError, match="there is an array for each"):
         groups.gated(found, params, {"hidden_0": jnp.ones(4)})
+    with pytest.raises(ValueError, match=r"second: lacks \['hidden_0/bias'"):
+        groups.inner(found, params, {"hidden_0": {"kernel": params["hidden_0"]["kernel"]}})
     with pytest.raises(ValueError, match="own: got"):
         groups.neurons(params, own=["both"])  # pyright: ignore

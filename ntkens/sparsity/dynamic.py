@@ -189,7 +189,7 @@ def exchange(
 ) -> masks.Mask:
     """The mask after each layer has dropped some weights and activated as many.
 
-        n = min(round(fraction x active), inactive)                in each layer
+        n = round(fraction x active), from 0 to the smaller of active and inactive, in each layer
         dropped:    the n of smallest |w| of the active
         activated:  the n of largest score of those that were inactive before
 
@@ -211,7 +211,9 @@ def exchange(
     masks.check_match("scores", scores, weights)
     active = masks.layers(mask)
     moving = {
-        name: jnp.minimum(jnp.rint(fraction * count).astype(int), mask[name].size - count)
+        name: jnp.clip(
+            jnp.rint(fraction * count).astype(int), 0, jnp.minimum(count, mask[name].size - count)
+        )
         for name, count in active.items()
     }
     magnitudes = {name: jnp.where(mask[name], jnp.abs(weights[name]), -jnp.inf) for name in mask}

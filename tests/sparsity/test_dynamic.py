@@ -90,7 +90,7 @@ def brute_force(mask, weight, score, fraction):
     """One layer, flat, by sorting lists."""
     active = [i for i in range(len(mask)) if mask[i]]
     inactive = [i for i in range(len(mask)) if not mask[i]]
-    moving = min(round(fraction * len(active)), len(inactive))
+    moving = max(0, min(round(fraction * len(active)), len(active), len(inactive)))
     dropped = sorted(active, key=lambda i: (abs(weight[i]), -i))[:moving]
     activated = sorted(inactive, key=lambda i: (-score[i], i))[:moving]
     return dropped, activated
@@ -102,7 +102,7 @@ def test_an_exchange_is_the_brute_force_one():
     mask = {name: RANDOM.permutation(np.arange(30) < kept) for name, kept in counts.items()}
     weights = {name: np.round(RANDOM.normal(size=30), 1) for name in counts}
     scores = {name: np.round(RANDOM.normal(size=30), 1) for name in counts}
-    fractions = np.array([0.0, 0.1, 0.3, 0.7, 1.0])
+    fractions = np.array([0.0, 0.1, 0.3, 0.7, 1.0, 2.0, -0.3])  # traced, and so not refused
     found = jax.vmap(dynamic.exchange, (None, None, None, 0))(mask, weights, scores, fractions)
     for name in counts:
         for fraction, after in zip(fractions, found[name], strict=True):

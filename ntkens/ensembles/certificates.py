@@ -82,9 +82,9 @@ def dpa_roe(logits: Float[ArrayLike, "parts examples classes"]) -> Certificate:
 
     over classes other than c, with g = gap(c, .), h(g) = max(ceil(g / 2), 0) and gap(c2, c2) = 0.
     arXiv:2302.02300, whose table dp[g1, g2] is the maximum in the first line. A lower bound on the
-    smallest change that moves the prediction; in random elections it is equal to it but for one in
-    a hundred, where it is one less. An example may be safer without the second round: the radius is
-    not always that of `dpa` or more.
+    smallest change that moves the prediction: one less in a hundredth of random elections, and in
+    up to a twentieth of those in which four classes are close, else equal to it. An example may be
+    safer without the second round: the radius is not always that of `dpa` or more.
 
     Departs from the authors' code where a learner has equal logits for c and c': there it counts
     against c, here for the smaller index, as in the vote; a prediction's radius is never smaller

@@ -15,7 +15,7 @@ a generalised chi-squared variable, whose tails are known. Which value to trust 
 - `exact` everywhere: 1e-10 of a probability, at thousands of nats as near the mean.
 - `lower_bound` everywhere, as a bound: below the exact value by some nats.
 - `parametric` of `scaled_chi_squared.fit`, the paper's, for a few percent as far as samples reach
-  and a little further, to 10 nats. Beyond it extrapolates: on the digits it is 6 to 17% below the
+  and a little further, to 10 nats. Beyond it extrapolates: on the digits it is 11 to 17% below the
   bound at 300 nats, and the more the further. Of trained networks, of which only samples are known,
   it is all there is, and `empirical` says how far they reach.
 """

@@ -104,6 +104,12 @@ def train(
     networks differ by their initial params and the order of the examples.
     """
     model = network(config, scale, int(data.known.labels.max()) + 1)
+    room = len(data.known.labels) - max(data.fixed_test, 1)
+    if config.train + config.validation > room:
+        raise ValueError(
+            f"train: got {config.train}, and {config.validation} for validation; want at most "
+            f"{room} together, as the others are for testing"
+        )
     split_keys, network_keys = [], []
     for seed in seeds:
         key = jax.random.fold_in(jax.random.key(config.seed), int(seed))

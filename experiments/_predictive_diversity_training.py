@@ -46,6 +46,8 @@ def task(config) -> Task:
     if config.dataset == "digits":
         orders = np.random.default_rng(config.seed).permuted(orders, axis=1)
         size = config.train
+        if not 0 < size < len(pool.labels):
+            raise ValueError(f"train: got {size}; want 1 to {len(pool.labels) - 1} of the digits")
     return Task(pool, orders[:, :size], orders[:, size:], int(pool.labels.max()) + 1)
 
 

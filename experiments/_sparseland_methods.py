@@ -141,6 +141,8 @@ def n_of_m(config: Any, trained: Any, patterns: Sequence[tuple[int, int]]) -> St
     def of_pattern(scores, n, m):
         axes = {name: -1 if name in transposed else -2 for name in scores}
         fits = {name: own for name, own in scores.items() if own.shape[axes[name]] % m == 0}
+        if not fits:
+            raise ValueError(f"patterns: got {n}:{m}, and {m} divides the inputs of no layer")
         whole = {name: jnp.ones(own.shape, bool) for name, own in scores.items()}
         return whole | masks.n_of_m(fits, n, m, transposed=[n for n in transposed if n in fits])
 

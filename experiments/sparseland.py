@@ -122,6 +122,11 @@ class Config:
             raise ValueError(
                 f"rewind: got epoch {self.rewind}; want one between 0 and the last, {self.epochs}"
             )
+        for name, some in (("fraction", (self.fraction,)), ("fractions", self.fractions)):
+            if not all(0 <= share <= 1 for share in some):
+                raise ValueError(f"{name}: got {some}; a share of the weights lies in [0, 1]")
+        if not 0 < self.pruned < 1:
+            raise ValueError(f"pruned: got {self.pruned}; want a share between 0 and 1")
         for name in ("epochs", "batch", "width", "period", "scored", "rounds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}; want at least 1")

@@ -52,7 +52,9 @@ def kernel_fn(dual: Dual, depth: int, w_std: float = 1.0, b_std: float = 0.0) ->
     Returns:
         `kernel_fn(x1, x2=None) -> Kernel(nngp, ntk)` of inputs [n d] and [m d]; compiled; the
         dtype follows the inputs. `x2=None` is x1 with itself: symmetric to the bit, with an exact
-        diagonal. Where inputs coincide a kink has no derivative; the symmetric one is given.
+        diagonal. Errors are below 1e-6 sqrt(K_ii K_jj) in float32 and 1e-13 of it in float64, near
+        duplicates included; a monomial multiplies rounding by its degree in every layer. Where
+        inputs coincide a kink has no derivative; the symmetric one is given.
 
     Raises:
         ValueError: depth or a standard deviation is negative; inputs are not matrices of one

@@ -50,6 +50,25 @@ def test_near_duplicates_err_by_few_units_of_rounding(name, depth, b_std, width)
     assert kernels[0].dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("degree", "depth", "b_std", "width"),
+    [(degree, *rest) for degree in (2, 3) for rest in [(1, 0.0, 3), (2, 0.3, 784), (3, 0.3, 5)]],
+)
+def test_monomials_err_by_what_their_layers_make_of_rounding(degree, depth, b_std, width):
+    """A relative error of a variance grows by the degree in every layer, whoever computes it."""
+    x = near_pairs(width)
+    it = dual.normalised(dual.monomial(degree))
+    kernel = np.asarray(fully_connected.kernel_fn(it, depth, 1.0, b_std)(x))
+    diagonal = np.sqrt(np.diagonal(kernel, axis1=1, axis2=2))
+    for i in range(len(x)):
+        for j in {0, i, i // 2}:
+            exact = oracles.fully_connected(f"normalised_{degree}", x[i], x[j], depth, 1.0, b_std)
+            error = np.abs(kernel[:, i, j] - np.array(exact, float))
+            # of the two variances and the covariance
+            rounding = 3 * degree**depth * np.finfo(np.float32).eps
+            assert (error <= rounding * diagonal[:, i] * diagonal[:, j]).all(), (i, j)
+
+
 @pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e9, 1e18])
 def test_a_kink_is_homogeneous_wherever_its_kernel_is_in_range(scale):
     x = near_pairs(5)

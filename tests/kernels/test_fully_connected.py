@@ -16,6 +16,7 @@ EXACT = {
     "abs": dual.abs(),
     "erf": dual.erf(),
     "sin": dual.sin(),
+    "gelu": dual.gelu(),
 }
 
 
@@ -48,11 +49,13 @@ def test_near_duplicates_equal_forty_digits(name, depth, w_std, b_std, width):
             pair = oracles.fully_connected(name, x[i], x[j], depth, w_std, b_std)
             exact[:, i, j] = [float(value) for value in pair]
     mask = exact[0] != 0
+    acute = mask & (x @ x.T >= 0)
     for got in (symmetric, crossed):
         for value, truth in zip(got, exact, strict=True):
             norm = np.sqrt(np.diagonal(value))
             error = np.abs(value - truth) / (norm[:, None] * norm[None, :])
             assert error[mask].max() < 1e-13
+            assert np.abs(value[acute] / truth[acute] - 1).max() < 1e-13
     np.testing.assert_array_equal(symmetric.ntk, symmetric.ntk.T)
     np.testing.assert_array_equal(symmetric.nngp, symmetric.nngp.T)
 
@@ -73,7 +76,6 @@ def neural_tangents_layer(name):
 
 PEERS = {
     **EXACT,
-    "gelu": dual.gelu(),
     "linear": dual.linear(),
     "square": dual.monomial(2),
     "cube": dual.monomial(3),
@@ -177,6 +179,21 @@ def test_gradient_equals_finite_differences(name, key):
     for index in np.ndindex(*x.shape):
         numeric = (total(x.at[index].add(step)) - total(x.at[index].add(-step))) / (2 * step)
         np.testing.assert_allclose(gradient[index], numeric, rtol=1e-6, atol=1e-7)
+
+
+def test_where_inputs_coincide_a_kink_has_the_symmetric_derivative():
+    """Of the NTK of ReLU, whose slopes from the two sides are not one."""
+    kernel_fn = fully_connected.kernel_fn(dual.relu(), 2, 1.4, 0.1)
+    x, along = jax.random.normal(jax.random.key(0), (2, 3))
+
+    def ntk(moved):
+        return kernel_fn(x[None], (x + moved * along)[None]).ntk[0, 0]
+
+    step = 1e-5
+    after, before = (ntk(step) - ntk(0.0)) / step, (ntk(0.0) - ntk(-step)) / step
+    assert before - after > 0.1
+    # a second-order term of the sum is left, as large as the step
+    np.testing.assert_allclose(jax.grad(ntk)(0.0), (after + before) / 2, rtol=10 * step)
 
 
 RELU = fully_connected.kernel_fn(dual.relu(), 3, 1.4)

@@ -254,5 +254,9 @@ def test_iterate_names_what_is_wrong():
     ):
         with pytest.raises(ValueError, match=message):
             deep.iterate(*arguments)
+    with pytest.raises(ValueError, match="depth: got -1"):
+        deep.kernel_fn(dual.relu(), -1)
+    with pytest.raises(TypeError, match="dual: got relu; want a `Dual`"):
+        deep.kernel_fn(dual.relu, 1)
     with pytest.raises(TypeError, match="cosine: got dtype float32"):
         deep.iterate(dual.relu(), 2, half.astype(jnp.float32))

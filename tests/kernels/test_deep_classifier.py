@@ -9,9 +9,9 @@ import pytest
 from ntkens.kernels import deep, deep_classifier, dual, hermite
 
 MIXED = np.array([0.125, 0.25, 0.25, 0.375])
-square, optimal, flat, mixed = (  # duals of the maps sum_i a_i t^i
+square, optimal, flat, steep, mixed = (  # duals of the maps sum_i a_i t^i
     hermite.activation(np.array(weights)).dual
-    for weights in ([0, 0, 1.0], [0, 0.5, 0, 0.5], [0.5, 0.25, 0.25], MIXED)
+    for weights in ([0, 0, 1.0], [0, 0.5, 0, 0.5], [0.5, 0.25, 0.25], [0.25, 0, 0.75], MIXED)
 )
 
 
@@ -84,6 +84,16 @@ def test_relu_becomes_the_majority(problem):
     assert 0.45 < shares[0] < 0.6
     assert ones[0] < 0.9
     assert ones[1] > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", ["nngp", "ntk"])
+def test_a_steep_map_with_a_mean_becomes_the_majority_too(problem, kernel):
+    """f = (1 + 3 t^2) / 4: f'(1) = 3/2, and cosines of different inputs tend to 1/3."""
+    train, _ = train_and_cross(steep, 200, problem)
+    off = ~np.eye(40, dtype=bool)
+    np.testing.assert_allclose(np.exp(train.log_nngp)[off], 1 / 3, rtol=1e-12)
+    assert (decided(steep, 200, problem, kernel) == 1).all()
 
 
 @pytest.mark.slow

@@ -204,8 +204,9 @@ def optimal_activation(dimension: int) -> Activation:
         d >= 2: phi = 2^(-d/4) h_1 + (1 - 2^(1 - d/2))^(1/2) h_2 + 2^(-d/4) h_3.
 
     Radhakrishnan, Belkin and Uhler 2023, arXiv:2204.14126. A finite network needs a width far
-    above depth times E[phi(Z)^4], `coefficients(lambda z: phi.apply(z) ** 4, 0)[0]`: 60 for
-    d = 2, but 69,000 for d = 1, where `activation_for_exponent(1)` has another with fewer.
+    above depth times E[phi(Z)^4], `coefficients(lambda z: phi.apply(z) ** 4, 0)[0]`: 59 for
+    d = 2, but 69,474 for d = 1, where `activation_for_exponent(1)` has 364, and 45 at a
+    `slope_at_one` of 1.5.
 
     Args:
         dimension: d, of the sphere in R^(d+1), at least 1.

@@ -5,9 +5,10 @@ As the depth of a wide network grows, its activation phi alone decides which cla
 
     nearest_neighbour           E phi(Z) = 0 and E phi'(Z) = 0,
     a singular kernel           E phi(Z) = 0 and E phi'(Z) != 0   (`ntkens.kernels.singular`),
-    majority                    E phi(Z) != 0.
+    majority                    E phi(Z) != 0 and E[phi'(Z)^2] >= E[phi(Z)^2].
 
-The three take `(queries, inputs, targets)`, and `classify` turns any of them into a classifier:
+`ntkens.kernels.infinite_depth.limit` tells which, and names the cases between them. The three take
+`(queries, inputs, targets)`, and `classify` turns any of them into a classifier:
 
     hilbert = functools.partial(singular.estimate, exponent=2)
     for limit in (hilbert, local.nearest_neighbour, local.majority):

@@ -284,9 +284,14 @@ def test_fourth_moments_that_a_finite_width_has_to_exceed():
     c = math.sqrt(6) - 3
     exact = (10395 + 4 * c * 945 + 6 * c**2 * 105 + 4 * c**3 * 15 + 3 * c**4) / 144
     np.testing.assert_allclose(fourth(hermite.optimal_activation(2)), exact, rtol=1e-12)
-    assert 58 < exact < 60
-    np.testing.assert_allclose(fourth(hermite.optimal_activation(1)), 69_000, rtol=0.01)
-    assert fourth(hermite.activation_for_exponent(1)) < 400
+    assert round(exact) == 59
+    nodes, weights = hermite_e.hermegauss(20)  # exact to degree 39
+    of_degree_seven = nodes + hermite_e.hermeval(nodes, np.eye(8)[7]) / math.sqrt(5040)
+    exact = weights @ (of_degree_seven / math.sqrt(2)) ** 4 / math.sqrt(2 * math.pi)
+    np.testing.assert_allclose(fourth(hermite.optimal_activation(1)), exact, rtol=1e-12)
+    assert round(exact) == 69_474
+    assert round(fourth(hermite.activation_for_exponent(1))) == 364
+    assert round(fourth(hermite.activation_for_exponent(1, slope_at_one=1.5))) == 45
 
 
 @settings(max_examples=8)

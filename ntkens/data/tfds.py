@@ -39,6 +39,7 @@ def load(
         ValueError: there is no such set, or no such split; it is not of labelled images of one size
             and 8 bits; it is prepared in a format that only TensorFlow reads.
         FileNotFoundError: neither prepared there nor to be had; the message says what to do.
+        ModuleNotFoundError: tensorflow-datasets, or what it imports, is not installed.
     """
     if isinstance(splits, str) or len(splits) != 2:
         raise ValueError(f"splits: got {splits!r}; wants two, of training and of test")
@@ -59,8 +60,14 @@ def load(
 
 def _builder(name: str, directory) -> Any:
     """What tensorflow-datasets knows of a set, if that is of labelled images of one size."""
-    import tensorflow_datasets as tfds  # half a second
-
+    try:
+        import tensorflow_datasets as tfds  # half a second
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"ntkens.data.tfds needs tensorflow-datasets, and the module {error.name!r} is not "
+            "installed; pip install tensorflow-datasets",
+            name=error.name,
+        ) from error
     try:
         builder = tfds.builder(name, data_dir=directory)
     except tfds.core.DatasetNotFoundError:

@@ -69,9 +69,12 @@ def mlp(
         ValueError: an unknown parametrisation; a width, outputs or standard deviation out of range;
             inputs of the wrong shape, or one-hot indices outside the features. Under a trace the
             outputs of such an index are NaN instead.
-        TypeError: inputs that are not floating point, nor to `apply` integers.
+        TypeError: widths that are no sequence; inputs that are not floating point, nor to `apply`
+            integers.
     """
     check_option("parametrisation", parametrisation, get_args(Parametrisation))
+    if np.ndim(widths) != 1:
+        raise TypeError(f"widths: got {widths!r}; want one number a hidden layer, [512] for one")
     check_sizes("widths", *widths)
     check_sizes("outputs", outputs)
     if not 0 < w_std < np.inf:

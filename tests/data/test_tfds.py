@@ -194,6 +194,12 @@ def test_without_network_the_remedy_is_said_in_time(builder, url, answer, tmp_pa
         assert part in str(caught.value)
 
 
+def test_what_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # as if there were none
+    with pytest.raises(ModuleNotFoundError, match="'tensorflow_datasets' is not installed; pip"):
+        tfds.load("mnist", directory=tmp_path)
+
+
 def test_an_unknown_name_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"name: got 'cifar_10', .*'cifar10'"):
         tfds.load("cifar_10", directory=tmp_path)

@@ -182,6 +182,11 @@ def test_bad_arguments_are_named(arguments, named):
         mlp.mlp(**{"widths": [8], "outputs": 2} | arguments)
 
 
+def test_one_width_without_brackets_is_named():
+    with pytest.raises(TypeError, match=r"widths: got 8; want .* \[512\] for one"):
+        mlp.mlp(8, outputs=2)  # pyright: ignore[reportArgumentType]  # what is tested
+
+
 @pytest.mark.parametrize(
     "inputs",
     [

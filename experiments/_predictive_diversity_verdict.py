@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments import _rows
 from experiments._contract import Claim, Outcome, Verdict
-from experiments._rows import mean_and_error, select
+from experiments._rows import mean_and_error, select, sign, unanimous
 
 BINS = (0.0, 0.5, 0.9, 0.99, 1.0)
 """Of the probability of the label, by a further ensemble with gamma = 0."""
@@ -16,6 +16,10 @@ SURE = 2
 """Bins from this one on are right and sure: p >= 0.9."""
 HARMLESS = 0.005
 """Of accuracy and of NLL, the loss that the specification calls none."""
+BROKEN = 0.1
+"""Of accuracy: an ensemble that loses more loses everything, of which most is right and sure."""
+EQUAL = 1.05
+"""Of multiply-accumulates: up to here the larger network costs what the ensemble does."""
 NAMES = {"accuracy": "accuracy", "nll": "NLL"}
 number = functools.partial(_rows.number, sign="+")
 
@@ -49,11 +53,19 @@ def gammas(rows: list[dict], sign: int = 0) -> list[float]:
     return [gamma for gamma in found if sign == 0 or gamma * sign > 0]
 
 
+def seeds(rows: list[dict]) -> list[int]:
+    """Of all joint ensembles."""
+    return sorted({seed for row in select(rows, kind="joint") for seed in row["seeds"]})
+
+
 def values(rows: list[dict], network: str, regulariser: str, gamma: float, field: str):
-    """Of every seed; with gamma = 0 all regularisers are one."""
+    """Of every seed, NaN if it was not measured; with gamma = 0 all regularisers are one."""
     name = "jensen_gap" if gamma == 0 else regulariser
-    found = select(rows, kind="joint", network=network, regulariser=name, gamma=gamma)
-    return np.concatenate([np.asarray(row[field], float) for row in found])
+    found = {}
+    for row in select(rows, kind="joint", network=network, regulariser=name, gamma=gamma):
+        found |= dict(zip(row["seeds"], np.asarray(row[field], float), strict=True))
+    missing = np.full_like(next(iter(found.values()), np.array(0.0)), math.nan)
+    return np.array([found.get(seed, missing) for seed in seeds(rows)])
 
 
 def effect(rows: list[dict], network: str, regulariser: str, gamma: float, field: str):
@@ -62,52 +74,53 @@ def effect(rows: list[dict], network: str, regulariser: str, gamma: float, field
     return -change if field == "nll" else change
 
 
-def rise(rows: list[dict], network: str, regulariser: str, gamma: float, field: str):
-    """The value with gamma less that with gamma = 0, seed by seed."""
-    before, after = (values(rows, network, regulariser, g, field) for g in (0.0, gamma))
+def rise(rows: list[dict], network: str, regulariser: str, gamma: float, field: str, over=0.0):
+    """The value with gamma less that with another, seed by seed."""
+    before, after = (values(rows, network, regulariser, g, field) for g in (over, gamma))
     return after - before
 
 
-def _judged(margins) -> Outcome:
-    """By (margin, error) pairs: all above 0 by two errors, one below by two, or neither."""
-    if any(margin < -2 * error for margin, error in margins):
-        return "not reproduced"
-    if margins and all(margin > 2 * error for margin, error in margins):
-        return "reproduced"
-    return "inconclusive"  # also where a run diverged, and the margin is NaN
+def _judged(samples) -> Outcome:
+    """All above 0; a NaN, where a run diverged or was not made, leaves it open."""
+    return unanimous([sign(sample) for sample in samples])
 
 
 def _effects(rows, network, signs, regulariser="jensen_gap"):
-    """{(field, gamma): (mean, error)} of one network, for the gammas of one sign."""
+    """{(field, gamma): seed by seed} of one network, for the gammas of one sign."""
     return {
-        (field, gamma): mean_and_error(effect(rows, network, regulariser, gamma, field))
+        (field, gamma): effect(rows, network, regulariser, gamma, field)
         for field in NAMES
         for gamma in gammas(rows, signs)
     }
 
 
+def _quantity(sample):
+    return number(*mean_and_error(sample))
+
+
 def _words(effects):
     return "; ".join(
         f"{NAMES[field]} "
-        + ", ".join(f"{number(*found)} at {g:g}" for (f, g), found in effects.items() if f == field)
+        + ", ".join(
+            f"{_quantity(found)} at {g:g}" for (f, g), found in effects.items() if f == field
+        )
         for field in NAMES
     )
 
 
 def _setting(rows, network):
     found = {f: mean_and_error(values(rows, network, "jensen_gap", 0.0, f)) for f in NAMES}
-    seeds = len(values(rows, network, "jensen_gap", 0.0, "nll"))
     base = ", ".join(f"{NAMES[f]} {mean:.4f} ± {error:.4f}" for f, (mean, error) in found.items())
-    return f"{network} over {seeds} seeds, at gamma = 0 {base}"
+    return f"{network} over {len(seeds(rows))} seeds, at gamma = 0 {base}"
 
 
 def _last(effects, field):
     """The effect at the strongest gamma, which is the one to be quoted."""
-    return max((abs(gamma), found) for (f, gamma), found in effects.items() if f == field)[1]
+    return effects[max((key for key in effects if key[0] == field), key=lambda key: abs(key[1]))]
 
 
 def _quoted(effects):
-    return ", ".join(f"{NAMES[field]} {number(*_last(effects, field))}" for field in NAMES)
+    return ", ".join(f"{NAMES[field]} {_quantity(_last(effects, field))}" for field in NAMES)
 
 
 def _weak(rows):
@@ -115,7 +128,7 @@ def _weak(rows):
     effects = _effects(rows, weakest, 1)
     return Claim(
         "pressed to disagree (gamma > 0), weak members make a better ensemble",
-        _judged(list(effects.values())),
+        _judged(effects.values()),
         "better",
         f"improved, gamma = {gammas(rows)[-1]:g}: {_quoted(effects)}",
         f"{_setting(rows, weakest)}; Jensen gap, improvements paired over seeds: {_words(effects)}",
@@ -123,15 +136,13 @@ def _weak(rows):
 
 
 def _not_helped(effects):
-    """Worse in NLL by two errors, and not better in accuracy by two."""
-    return _judged(
-        [(-mean, error) for (field, _), (mean, error) in effects.items() if field == "nll"]
-        + [
-            (-mean if mean > 2 * error else math.inf, error)
-            for (field, _), (mean, error) in effects.items()
-            if field == "accuracy" and math.isfinite(mean)
-        ]
-    )
+    """Worse in NLL, and not better in accuracy."""
+    signs = [-sign(found) for (field, _), found in effects.items() if field == "nll"]
+    for (field, _), found in effects.items():
+        if field == "accuracy":
+            known = np.isfinite(found).all()
+            signs.append((-1 if sign(found) > 0 else 1) if known else 0)
+    return unanimous(signs)
 
 
 def _strong(rows):
@@ -148,23 +159,36 @@ def _strong(rows):
 
 
 def _falls(rows):
-    """The effect at the weakest less that at the strongest; the splits of a seed are the same."""
+    """The effect at the weakest less that at the strongest; the splits of a seed are the same.
+
+    A network between them that gains more than the one, or less than the other, is a departure.
+    """
     names, strengths = networks(rows), gammas(rows, 1)
-    margins = {
-        (field, gamma): mean_and_error(
-            effect(rows, names[0], "jensen_gap", gamma, field)
-            - effect(rows, names[-1], "jensen_gap", gamma, field)
+    effects = {name: _effects(rows, name, 1) for name in names}
+    first, last = effects[names[0]], effects[names[-1]]
+    margins = {at: first[at] - last[at] for at in first}
+    comparisons = max(1, 2 * len(names[1:-1]) * len(first))
+    beyond = [
+        name
+        for name in names[1:-1]
+        if max(
+            sign(further, comparisons)
+            for at, found in effects[name].items()
+            for further in (found - first[at], last[at] - found)
         )
-        for field in NAMES
-        for gamma in strengths
-    }
-    course = "; ".join(f"{name}: {_words(_effects(rows, name, 1))}" for name in names)
+        > 0
+    ]
+    outcome = _judged(margins.values())
+    if outcome == "reproduced" and beyond:
+        outcome = "departs"
+    course = "; ".join(f"{name}: {_words(found)}" for name, found in effects.items())
     return Claim(
         "the effect of gamma > 0 falls with capacity",
-        _judged(list(margins.values())),
+        outcome,
         "from better to worse",
         f"weakest less strongest, gamma = {strengths[-1]:g}: {_quoted(margins)}",
-        f"Jensen gap, improvements by network: {course}",
+        f"Jensen gap, improvements by network: {course}. Above the weakest, or below the "
+        f"strongest: {', '.join(beyond) or 'none'}",
     )
 
 
@@ -179,7 +203,7 @@ def _kl(rows):
 
 
 def _others(rows, statement, regularisers, remark):
-    """Better at the weakest by two errors in all, and at the strongest as `_not_helped` has it."""
+    """Better at the weakest in all, and at the strongest as `_not_helped` has it."""
     names = networks(rows)
     measured = {row["regulariser"] for row in select(rows, kind="joint")}
     found = {
@@ -187,9 +211,12 @@ def _others(rows, statement, regularisers, remark):
         for name in regularisers
         if name in measured
     }
-    outcomes = [_judged(list(weak.values())) for weak, _ in found.values()]
+    outcomes = [_judged(weak.values()) for weak, _ in found.values()]
     outcomes += [_not_helped(strong) for _, strong in found.values()]
-    outcome: Outcome = "reproduced" if set(outcomes) == {"reproduced"} else "inconclusive"
+    all_measured = len(found) == len(regularisers)
+    outcome: Outcome = "inconclusive"
+    if all_measured and set(outcomes) == {"reproduced"}:
+        outcome = "reproduced"
     if "not reproduced" in outcomes:
         outcome = "not reproduced"
     short, long = (
@@ -217,11 +244,11 @@ def _harmless(rows):
     effects = _effects(rows, strongest, -1)
     return Claim(
         "held back (gamma < 0), strong members lose nothing",
-        _judged([(HARMLESS + mean, error) for mean, error in effects.values()]),
+        _judged(HARMLESS + found for found in effects.values()),
         f"within {HARMLESS}",
         f"improved, gamma = {gammas(rows)[0]:g}: {_quoted(effects)}",
         f"{_setting(rows, strongest)}; Jensen gap: {_words(effects)}. Reproduced: no worse than by "
-        f"{HARMLESS}, two errors included",
+        f"{HARMLESS}, its error included",
     )
 
 
@@ -230,7 +257,7 @@ def _costly(rows):
     effects = _effects(rows, weakest, -1)
     return Claim(
         "held back, weak members lose",
-        _judged([(-mean, error) for mean, error in effects.values()]),
+        _judged(-found for found in effects.values()),
         "worse",
         f"improved, gamma = {gammas(rows)[0]:g}: {_quoted(effects)}",
         f"{_setting(rows, weakest)}; Jensen gap: {_words(effects)}",
@@ -243,41 +270,36 @@ def _gap_grows(rows):
         name: [values(rows, name, "jensen_gap", gamma, "gap") for gamma in strengths]
         for name in names
     }
-    margins = [
-        mean_and_error(after - before)
-        for found in gaps.values()
-        for before, after in itertools.pairwise(found)
+    rises = [
+        after - before for found in gaps.values() for before, after in itertools.pairwise(found)
     ]
     ends = {name: (found[0].mean(), found[-1].mean()) for name, found in gaps.items()}
     return Claim(
         "the Jensen gap of unseen examples grows with gamma",
-        _judged(margins),
+        _judged(rises),
         "at every capacity",
         "; ".join(f"{name}: {low:.3g} to {high:.3g}" for name, (low, high) in ends.items()),
         f"gamma = {', '.join(f'{gamma:g}' for gamma in strengths)}: "
         + "; ".join(
             f"{name} " + ", ".join(f"{found.mean():.3g}" for found in gaps[name]) for name in names
         )
-        + f"; the least certain rise is {number(*min(margins, key=_certainty))}",
+        + f"; the least certain rise is {_quantity(min(rises, key=_certainty))}",
     )
 
 
-def _certainty(margin):
-    mean, error = margin
+def _certainty(sample):
+    mean, error = mean_and_error(sample)
     return mean / error if error > 0 else math.inf if mean > 0 else -math.inf
 
 
 def _members_fall(rows):
     names, gamma = networks(rows), gammas(rows)[-1]
-    falls = {
-        name: mean_and_error(-effect(rows, name, "jensen_gap", gamma, "member_accuracy"))
-        for name in names
-    }
+    falls = {name: -effect(rows, name, "jensen_gap", gamma, "member_accuracy") for name in names}
     return Claim(
         "and with it single members get worse",
-        _judged(list(falls.values())),
+        _judged(falls.values()),
         "at every capacity",
-        "; ".join(f"{name}: {number(-mean, error)}" for name, (mean, error) in falls.items()),
+        "; ".join(f"{name}: {_quantity(-fall)}" for name, fall in falls.items()),
         f"accuracy of single members, gamma = {gamma:g} less gamma = 0",
     )
 
@@ -285,32 +307,32 @@ def _members_fall(rows):
 def _mechanism(rows):
     """The NLL's rise at the strongest gamma, by what a further ensemble with gamma = 0 says."""
     strongest, gamma = networks(rows)[-1], gammas(rows)[-1]
-    measured = dict.fromkeys(row["regulariser"] for row in select(rows, kind="joint"))
+    found = select(rows, kind="joint", network=strongest, gamma=gamma)
+    measured = dict.fromkeys(row["regulariser"] for row in found)
     rises = {name: rise(rows, strongest, name, gamma, "nll_parts") for name in measured}
     sure = {name: parts[:, SURE:].sum(1) for name, parts in rises.items()}
     rest = {name: parts[:, :SURE].sum(1) for name, parts in rises.items()}
-    totals = {name: mean_and_error(parts.sum(1)) for name, parts in rises.items()}
-    harmful = [name for name, (mean, error) in totals.items() if mean > 2 * error]
-    margins = [mean_and_error(sure[name]) for name in harmful]
-    margins += [mean_and_error(sure[name] - rest[name]) for name in harmful]
-    room = min(min(row["room_left"]) for row in select(rows, kind="joint"))
+    lost = {name: -effect(rows, strongest, name, gamma, "accuracy") for name in measured}
+    worse = [name for name, parts in rises.items() if sign(parts.sum(1)) > 0]
+    harmful = [name for name in worse if lost[name].mean() < BROKEN]
+    broken = [name for name in worse if name not in harmful]
+    samples = [sure[name] for name in harmful] + [sure[name] - rest[name] for name in harmful]
+    room = np.nanmin(np.concatenate([row["room_left"] for row in select(rows, kind="joint")]))
     shares = values(rows, strongest, "jensen_gap", 0.0, "shares").mean(0)
-    words = (
-        f"{name} " + ", ".join(number(*mean_and_error(part)) for part in parts.T)
-        for name, parts in rises.items()
-    )
+    words = (f"{name} " + ", ".join(map(_quantity, parts.T)) for name, parts in rises.items())
     return Claim(
         "strong members lose most on what they were right and sure of",
-        _judged(margins) if room > -1e-9 else "not reproduced",
+        _judged(samples) if room > -1e-9 else "not reproduced",
         "most of the rise of the NLL",
         "; ".join(
-            f"{name}: {number(*mean_and_error(sure[name]))} of the NLL from these, "
-            f"{number(*mean_and_error(rest[name]))} from the others"
+            f"{name}: {_quantity(sure[name])} of the NLL from these, "
+            f"{_quantity(rest[name])} from the others"
             for name in harmful
         )
         or "no rise of the NLL beyond its error",
-        f"{strongest}, gamma = {gamma:g}, judged where the NLL rises by two errors; examples by "
-        "the probability of their label, edges "
+        f"{strongest}, gamma = {gamma:g}, judged where the NLL rises and the ensemble still "
+        f"classifies (more than {BROKEN} of accuracy are lost with {', '.join(broken) or 'none'}); "
+        "examples by the probability of their label, edges "
         f"{', '.join(f'{edge:g}' for edge in BINS)}: shares "
         + ", ".join(f"{share:.3f}" for share in shares)
         + f"; their parts of the rise of the NLL: {'; '.join(words)}. Right and sure is "
@@ -333,17 +355,16 @@ def _free(rows):
         for name in ("mixed", "single", "single_ensemble")
         for field, sign in (("accuracy", 1), ("nll", -1))
     }
-    margins = {
-        (field, 0): mean_and_error(gains["single", field] - gains["mixed", field])
-        for field in NAMES
-    }
+    margins = {(field, 0): gains["single", field] - gains["mixed", field] for field in NAMES}
+    is_diverse = sign(lists("mixed", "gap") - lists("alike", "gap")) > 0
+    is_fair = all(row["single_macs"] <= EQUAL * row["macs"] for row in found)
     words = {
-        name: ", ".join(f"{NAMES[f]} {number(*mean_and_error(gains[name, f]))}" for f in NAMES)
+        name: ", ".join(f"{NAMES[f]} {_quantity(gains[name, f])}" for f in NAMES)
         for name in ("mixed", "single", "single_ensemble")
     }
     return Claim(
         "diversity for free gains less than one larger network",
-        _judged(list(margins.values())),
+        _judged(margins.values()) if is_diverse and is_fair else "inconclusive",
         "dwarfed by better members",
         f"free diversity {words['mixed']}; larger network {words['single']}",
         "gains over ensembles of one architecture, which have the same members in all: "

@@ -28,7 +28,7 @@ class IntrinsicDimension(NamedTuple):
         dimension: m, the inverse of the mean of `inverses`; infinite where each point has all its
             neighbours at one distance.
         standard_error: of m, from the spread of the inverses as if points were independent.
-            Neighbours share distances, for which whole samples spread by up to a half more.
+            Neighbours share distances: samples of spheres spread by 1.1 to 1.3 times as much.
         inverses: 1 / m of each point that was kept, the mean over j alone.
         duplicates: points that were left out, as they equal an earlier one.
     """
@@ -43,8 +43,8 @@ def estimate(points: Float[ArrayLike, "n *shape"], *, neighbours: int = 5) -> In
     """The intrinsic dimension of a set of points, all of them, each against all others.
 
     The inverse is without bias where the density is even within a neighbourhood. It is not near an
-    edge, nor where n is too small for the curvature, and the estimate then is too low: by 8% for a
-    cube of dimension 5, by 15% for one of 10, at n = 2000. Points that equal an earlier one are
+    edge, nor where n is too small for the curvature, and the estimate then is too low: by 7% for a
+    cube of dimension 5, by 16% for one of 10, at n = 2000. Points that equal an earlier one are
     left out and counted, for a distance of 0 has no logarithm. Compiles itself; see
     `nearest.distances` for memory and speed.
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from experiments._contract import Claim, Verdict
-from experiments._rows import judged, mean_and_error, number, select, sign
+from experiments._rows import judged, mean_and_error, number, select, sign, unanimous
 
 # An independent run of one draw with d = N = 8, 300 test examples, the ridge chosen on the test
 # set: errors over the variance of the target with n = 50, 100, 200, 400. M = 600 where finite.
@@ -94,8 +94,9 @@ def needed(at: list[int], curve: np.ndarray) -> np.ndarray:
 
 def _permutations(rows):
     found = {row["method"]: row["change"] for row in select(rows, kind="permutation")}
-    attention = max(change for method, change in found.items() if "RFMLP" not in method)
-    baseline = min(change for method, change in found.items() if "RFMLP" in method)
+    # NumPy's own, which do not overlook a NaN
+    attention = np.max([change for method, change in found.items() if "RFMLP" not in method])
+    baseline = np.min([change for method, change in found.items() if "RFMLP" in method])
     holds = attention < 1e-12 and baseline > 1e-3
     return Claim(
         "the order of keys is nothing to attention's kernel",
@@ -115,20 +116,26 @@ def _slopes(found, name):
 
 
 def _rate(rows, name):
-    """Exponents by method, and whether all are -1/2 to three standard errors, or within 0.05."""
-    quoted, holds = [], True
+    """Exponents by method, and whether all are -1/2.
+
+    They are if within three standard errors or 0.05 of it, and known well enough for two standard
+    errors not to reach -1/4 or -3/4.
+    """
+    quoted, signs = [], []
     for method in ("RFA", "BRFA"):
         found = select(rows, kind="convergence", method=method)
         mean, error = mean_and_error(_slopes(found, name))
-        holds &= abs(mean + 0.5) < max(3 * error, 0.05)
+        away = abs(mean + 0.5)
+        is_off = away >= max(3 * error, 0.05)
+        signs.append(-1 if is_off else int(away + 2 * error < 0.25))
         quoted.append(f"{number(mean, error)} ({method})")
-    return quoted, holds
+    return quoted, unanimous(signs)
 
 
 def _gram(rows):
-    quoted, holds = _rate(rows, "gram")
+    quoted, outcome = _rate(rows, "gram")
     scores = select(rows, kind="mean")
-    score = max(row["score"] for row in scores)
+    score = np.max([row["score"] for row in scores])
     entries = sum(row["entries"] for row in scores)
     reach = stats.t.ppf(1 - 0.005 / entries, min(row["draws"] for row in scores) - 1)
     found = select(rows, kind="convergence", method="RFA")
@@ -136,7 +143,7 @@ def _gram(rows):
     largest = number(*mean_and_error(nearest["largest"]))
     return Claim(
         "Gram matrices of M heads reach the kernel as M^-1/2",
-        "reproduced" if holds and score < reach else "not reproduced",
+        outcome if score < reach else "not reproduced",
         f"-1/2; {REFERENCE_GRAM} at M = 1500",
         f"{', '.join(quoted)}; {largest} at M = {nearest['heads']}",
         f"exponent of each draw of heads, and the largest relative error among 5 inputs. The mean "
@@ -147,7 +154,7 @@ def _gram(rows):
 
 
 def _regressor(rows):
-    quoted, holds = _rate(rows, "regressor")
+    quoted, outcome = _rate(rows, "regressor")
     ratios = []
     for target, method in (("average p=2", "RFA"), ("correlation p=1", "BRFA")):
         curve = {"study": "curves", "target": target}
@@ -163,7 +170,7 @@ def _regressor(rows):
     size = select(rows, kind="convergence")[0]["size"]
     return Claim(
         "regressors of M heads reach the kernel's as M^-1/2",
-        "reproduced" if holds else "not reproduced",
+        outcome,
         "-1/2; error 0.063 at M = 600, 0.051 of the kernel",
         ", ".join(quoted),
         f"exponent of the distance of predictions, M = {widths[0]} to {widths[-1]}, n = {size}, "
@@ -276,8 +283,11 @@ def _growth(rows):
     slopes = np.polyfit(np.log(reached), np.array(logs), 1)[0]
     mean, error = mean_and_error(slopes)
     outcome = judged([sign(slopes)])
-    if outcome == "reproduced" and sign(slopes - 1):
-        outcome = "departs"  # it grows, and not like N
+    if outcome == "reproduced":
+        if sign(slopes - 1) or min(sign(rise) for rise in np.diff(logs, axis=0)) < 0:
+            outcome = "departs"  # it grows, and not like N
+        elif not abs(mean - 1) + 2 * error < 0.5:
+            outcome = "inconclusive"  # N^(1/2) or N^(3/2) would do as well
     dimension = select(rows, kind="curve", study="growth")[0]["dimension"]
     return Claim(
         statement,
@@ -306,21 +316,29 @@ def _reference_cells(rows):
 
 
 def _reference(rows):
-    """Whether one draw of theirs is one of ours: Student's prediction interval of 99%."""
+    """Whether one draw of theirs is one of ours: Student's prediction interval of 99%.
+
+    One that reaches down to no error at all holds whatever is learned, and says nothing.
+    """
     found = _reference_cells(rows)
-    scores = {}
+    draws = len(next(iter(found.values()))[1])
+    reach = stats.t.ppf(0.995, draws - 1)
+    scores, wide = {}, []
     for name, (their, ours) in found.items():
         spread = np.std(ours, ddof=1) * math.sqrt(1 + 1 / len(ours))
         scores[name] = (their - ours.mean()) / spread
-    draws = len(next(iter(found.values()))[1])
-    reach = stats.t.ppf(0.995, draws - 1)
+        if not reach * spread < ours.mean():
+            wide.append(name)
     outside = [name for name, score in scores.items() if not abs(score) <= reach]
+    outcome = "departs" if len(outside) > 0.05 * len(scores) else "reproduced"
+    if outcome == "reproduced" and len(wide) > 0.05 * len(scores):
+        outcome = "inconclusive"
     worst = max(scores, key=lambda name: abs(scores[name]))
     theirs, ours = found[worst]
     first = next(iter(found))
     return Claim(
         "errors of an independent run (ridge chosen on the test set)",
-        "reproduced" if len(outside) <= 0.05 * len(scores) else "departs",
+        outcome,
         f"{found[first][0]:.3g} ({first})",
         number(*mean_and_error(found[first][1])),
         f"one draw of theirs; in {len(outside)} of {len(scores)} cells it is outside the 99% "

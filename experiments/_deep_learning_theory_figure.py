@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments._deep_learning_theory_verdict import residuals
+from experiments._deep_learning_theory_rows import residuals
 from experiments._rows import select
 
 COLOURS = {

@@ -1,6 +1,7 @@
 """Samples, images and refusals of `deep_learning_theory`; each of its verdicts turns over."""
 
 import copy
+import itertools
 import math
 
 import jax
@@ -14,7 +15,7 @@ from experiments import _deep_learning_theory_verdict as judge
 from experiments import deep_learning_theory as script
 from experiments import run
 from ntkens.data import Dataset, Examples
-from tests.experiments.corruptions import change
+from tests.experiments.corruptions import change, drop, swap
 
 CLAIMS = ("points", "universal", "off", "kernel", "vertex", "tangent", "rate", "tangent rate",
           "collapse", "skip", "digits", "movement")  # fmt: skip
@@ -34,24 +35,31 @@ def planted():
                     "critical_kernel": kernel, "parallel": 1.0, "perpendicular": 1.0}  # fmt: skip
         rows.append(row)
     for depth in (10, 10_000):
-        rows.append({"kind": "universal", "activation": "tanh", "depth": depth, "expected": 2 / 3,
-                     "growth": 2 / 3 * (1 - 1 / depth), "scaled_kernel": 0.5})  # fmt: skip
-    rows.append({"kind": "approach", "activation": "tanh", "weight_variance": 0.7, "rate": -0.9,
-                 "log_parallel": -0.9})  # fmt: skip
+        for name, growth in (("tanh", 2 / 3), ("ReLU", 5.0)):
+            rows.append({"kind": "universal", "activation": name, "depth": depth,
+                         "expected": growth, "growth": growth * (1 - 1 / depth),
+                         "scaled_kernel": 0.5})  # fmt: skip
+    for weight_variance in (0.7, 1.5):
+        rows.append({"kind": "approach", "activation": "tanh", "weight_variance": weight_variance,
+                     "rate": -0.9, "log_parallel": -0.9})  # fmt: skip
 
     def measured(name, exact, error):
         return {name: exact + error * rng.normal(), f"{name} error": error}
 
     for layer in (2, 8):
-        exact = 0.9**layer
-        rows.append({"kind": "off_critical", "weight_variance": 1.8, "layer": layer, "width": 64,
-                     "kernel exact": exact, **measured("kernel", exact, 0.01)})  # fmt: skip
-        for width in (32, 64, 128):
-            row = {"kind": "layers", "activation": "ReLU", "width": width, "layer": layer}
-            for name in ("kernel", "vertex", "tangent", "tangent_variance", "mixed",
-                         "mixed_output"):  # fmt: skip
+        for weight_variance in (1.8, 2.0, 2.2):
+            exact = (weight_variance / 2) ** (layer - 1)
+            rows.append({"kind": "off_critical", "weight_variance": weight_variance, "width": 64,
+                         "layer": layer, "kernel exact": exact,
+                         **measured("kernel", exact, 0.01)})  # fmt: skip
+        for width, (name, nu) in itertools.product((32, 64, 128), (("ReLU", 5), ("linear", 2))):
+            vertex = 9 * width * ((1 + nu / width) ** (layer - 1) - 1)  # K = 3
+            row = {"kind": "layers", "activation": name, "width": width, "layer": layer,
+                   "vertex exact": vertex, **measured("pairs", vertex, vertex / 150),
+                   **measured("vertex", vertex, vertex / 300)}  # fmt: skip
+            for name in ("kernel", "tangent", "tangent_variance", "mixed", "mixed_output"):
                 row |= {f"{name} exact": 3.0, f"{name} theory": 3.0, **measured(name, 3.0, 0.01)}
-            rows.append(row | measured("pairs", 3.0, 0.02))
+            rows.append(row)
         for width in (8, 16, 32):
             row = {"kind": "layers", "activation": "tanh", "width": width, "layer": layer}
             for name in ("vertex", "tangent_variance"):
@@ -59,10 +67,10 @@ def planted():
                         **measured(name, 2 + 1 / width, 1e-3)}  # fmt: skip
             rows.append(row)
     for width in (16, 32, 64):
-        relative = 0.8 - 2 / width
-        rows.append({"kind": "collapsed", "activation": "ReLU", "ratio": 0.1, "width": width,
-                     "relative limit": 0.8, "relative exact": relative,
-                     **measured("relative", relative, 2e-3)})  # fmt: skip
+        relative = (1 + 5 / width) ** (width // 4) - 1
+        rows.append({"kind": "collapsed", "activation": "ReLU", "ratio": 0.25, "width": width,
+                     "relative limit": math.exp(1.25) - 1, "relative exact": relative,
+                     **measured("relative", relative, 5e-3)})  # fmt: skip
         rows.append({"kind": "pairs", "width": width, "depth": 2, "relative exact": 8 / width,
                      "is_diagonal": [True, False], "means": [2.01, 1.5], "infinite": [2.0, 1.4],
                      "mean errors": [0.01, 0.01], "relative": [8.1 / width, 9 / width],
@@ -86,6 +94,17 @@ def level(value):
     return lambda row: value * (1 + 0.01 * math.log(row["width"]))
 
 
+def blown_up(**where):
+    """Errors a hundred times as large, in which everything is hidden."""
+
+    def apply(rows):
+        for row in rows:
+            if where.items() <= row.items():
+                row |= {name: 100 * row[name] for name in row if name.endswith(" error")}
+
+    return apply
+
+
 def two_widths(kind):
     def apply(rows):
         rows[:] = [row for row in rows if row["kind"] != kind or row["width"] in (8, 16)]
@@ -93,8 +112,9 @@ def two_widths(kind):
     return apply
 
 
-def test_planted_rows_give_the_planted_verdict():
+def test_planted_rows_give_the_planted_verdict_in_any_order():
     assert outcomes(planted()) == EXPECTED
+    assert outcomes(planted()[::-1]) == EXPECTED
     assert script.verdict(planted()[:1]).claims[0].outcome == "reproduced"  # alone
 
 
@@ -109,9 +129,30 @@ def test_planted_rows_give_the_planted_verdict():
          {"points": "not reproduced"}),
         (change({"parallel": 1.01}, kind="critical", activation="tanh"),
          {"points": "not reproduced"}),
-        (change({"growth": 0.6}, kind="universal"), {"universal": "not reproduced"}),
+        (change({"perpendicular": math.nan}, kind="critical", activation="tanh"),
+         {"points": "not reproduced"}),
+        (swap("activation", "ReLU", "linear", kind="critical"), {"points": "not reproduced"}),
+        (change({"growth": 0.6}, kind="universal", activation="tanh"), {"universal": "departs"}),
+        (change({"growth": math.nan}, kind="universal", depth=10),
+         {"universal": "not reproduced"}),
+        (swap("activation", "tanh", "ReLU", kind="universal"), {"universal": "not reproduced"}),
+        (swap("depth", 10, 10_000, kind="universal"), {"universal": "not reproduced"}),
+        (drop(kind="universal", depth=10_000), {"universal": "inconclusive"}),
         (change({"rate": -1.0}, kind="approach"), {"off": "not reproduced"}),
-        (change({"kernel exact": 1.0}, kind="off_critical", layer=8), {"off": "not reproduced"}),
+        (change({"rate": math.nan}, kind="approach", weight_variance=1.5),
+         {"off": "not reproduced"}),
+        (change({"kernel": 1.0}, kind="off_critical", weight_variance=1.8),
+         {"off": "not reproduced"}),
+        (change({"kernel": math.nan}, kind="off_critical", weight_variance=2.2),
+         {"off": "not reproduced"}),
+        (swap("weight_variance", 1.8, 2.2, kind="off_critical"), {"off": "not reproduced"}),
+        (drop(kind="off_critical", weight_variance=(1.8, 2.2)), {"off": "inconclusive"}),
+        (blown_up(kind="off_critical"), {"off": "inconclusive"}),
+        (blown_up(kind="layers", activation="ReLU"),
+         {"kernel": "inconclusive", "vertex": "inconclusive", "tangent": "inconclusive"}),
+        (swap("activation", "ReLU", "linear", kind="layers"), {"vertex": "not reproduced"}),
+        (change({"kernel error": 0.0}, kind="layers", activation="ReLU"),
+         {"kernel": "not reproduced"}),
         (change({"kernel": 3.1}, kind="layers", activation="ReLU", width=64, layer=8),
          {"kernel": "not reproduced"}),
         (change({"pairs": 3.2}, kind="layers", activation="ReLU", width=64, layer=8),
@@ -126,14 +167,29 @@ def test_planted_rows_give_the_planted_verdict():
         (change({"tangent_variance": level(2.1)}, kind="layers", activation="tanh"),
          {"tangent rate": "not reproduced"}),
         (change({"relative": level(0.5)}, kind="collapsed"), {"collapse": "not reproduced"}),
-        (change({"relative exact": 0.5}, kind="collapsed"), {"collapse": "not reproduced"}),
+        (change({"relative": 0.5}, kind="collapsed", width=64), {"collapse": "not reproduced"}),
+        (swap("width", 16, 64, kind="collapsed"), {"collapse": "not reproduced"}),
+        (change({"relative": math.nan}, kind="collapsed", width=32),
+         {"collapse": "not reproduced"}),
+        (blown_up(kind="collapsed"), {"collapse": "inconclusive"}),
         (change({"vertex": 12.0}, kind="skipped"), {"skip": "not reproduced"}),
         (change({"vertex": 10.1}, kind="skipped"), {"skip": "inconclusive"}),
         (change({"relative": [0.9, 0.9]}, kind="pairs"), {"digits": "departs"}),
         (change({"pairs": level(0.3)}, kind="pairs"), {"digits": "departs"}),
+        (change({"pairs": math.nan}, kind="pairs", width=32), {"digits": "inconclusive"}),
+        (change({"relative errors": [0.3, 0.3]}, kind="pairs"), {"digits": "inconclusive"}),
+        (swap("width", 16, 32, kind="pairs"), {"digits": "inconclusive"}),
         (change({"moved": level(0.1)}, kind="movement"), {"movement": "not reproduced"}),
         (change({"moved": lambda row: 1 / row["width"] ** 0.5}, kind="movement"),
          {"movement": "not reproduced"}),
+        (change({"moved": lambda row: 1 / row["width"] ** 0.5,
+                 "moved error": lambda row: 0.2 / row["width"] ** 0.5}, kind="movement"),
+         {"movement": "inconclusive"}),
+        (change({"moved": math.nan}, kind="movement", width=32), {"movement": "inconclusive"}),
+        (swap("width", 16, 32, kind="movement"), {"movement": "inconclusive"}),
+        (change({"loss": 0.9}, kind="movement", width=16), {"movement": "inconclusive"}),
+        (change({"diverged": 1}, kind="movement", width=16), {"movement": "inconclusive"}),
+        (change({"vertex": math.nan}, kind="skipped"), {"skip": "inconclusive"}),
         (two_widths("collapsed"), {"collapse": "inconclusive"}),
         (two_widths("movement"), {"movement": "inconclusive"}),
         (two_widths("layers"), {"rate": "inconclusive", "tangent rate": "inconclusive"}),

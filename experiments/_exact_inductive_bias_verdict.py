@@ -13,6 +13,8 @@ NEAR, DEEP = 0.9, 0.5  # target losses over the mean at which the fit is judged
 PLANTED, AVERAGED = "planted function", "images averaged down"
 TAIL = 0.02  # relative difference that passes for right, far out
 CLOSE = 0.05  # relative difference that is nothing where I is some ten nats
+NOTHING = 0.1  # nats: a target that nine hypotheses of ten meet
+CHANCE = 0.09  # the loss of the mean of ten classes, one-hot: 0.1 (1 - 0.1)
 NAMES = {
     "rbf": "RBF",
     "nngp": "NNGP",
@@ -66,23 +68,37 @@ def number(mean, error, unit="") -> str:
     return ("under 1e-6" if small else _rows.number(mean, error)) + unit
 
 
+def _signs(more, less) -> list[int]:
+    """Of differences of nats [places splits], but where both require nothing.
+
+    A NaN is no such place, and has no sign either.
+    """
+    both = np.concatenate([more, less], axis=-1)
+    judged_at = ~np.all(both < NOTHING, axis=-1)
+    return [sign(each) for each in (np.asarray(more) - less)[judged_at]]
+
+
 def _moments(rows):
     found = select(rows, kind="space")
-    of_means, of_deviations = [], []
+    of_means, of_deviations, loosest = [], [], 0.0
     for row in found:
         variance, samples = row["deviation"] ** 2, row["samples"]
         of_means.append((row["sampled_mean"] - row["mean"]) / math.sqrt(variance / samples))
         error = math.sqrt((row["fourth"] + 2 * variance**2) / samples)
         of_deviations.append((row["sampled_deviation"] ** 2 - variance) / error)
+        loosest = max(loosest, error / variance)
     largest = [float(np.max(np.abs(scores))) for scores in (of_means, of_deviations)]
     examples = [
         f"n = {row['n']}: {row['mean']:.5f} and {row['sampled_mean']:.5f}, deviation "
         f"{row['deviation']:.6f} and {row['sampled_deviation']:.6f}"
         for row in select(found, space="rbf", split=0)
     ]
+    outcome = "reproduced" if np.max(largest) < 5 else "not reproduced"
+    if outcome == "reproduced" and loosest > 0.25:
+        outcome = "inconclusive"
     return Claim(
         "the loss of a kernel's hypotheses is a generalised chi-squared variable",
-        "reproduced" if max(largest) < 5 else "not reproduced",
+        outcome,
         "approximated as one non-central chi-squared",
         f"mean and variance of samples at most {largest[0]:.1f} and {largest[1]:.1f} standard "
         f"errors from the exact ones, in {len(found)} spaces",
@@ -173,8 +189,8 @@ def _monotone(rows):
         exact, bound, approximate = (
             np.array(row[name])[order] for name in ("exact", "bound", "saddlepoint")
         )
-        rises += int(np.sum(exact[1:] > exact[:-1]))
-        broken += int(np.sum(bound > exact * (1 + 1e-9)))
+        rises += int(np.sum(~(exact[1:] <= exact[:-1])))  # a NaN is one, too
+        broken += int(np.sum(~(bound <= exact * (1 + 1e-9))))
         finite = np.isfinite(exact) & (exact > 1e-3)
         gaps.append(np.max(np.abs(approximate - exact)[finite], initial=0))
     count = sum(len(row["targets"]) for row in found)
@@ -188,27 +204,29 @@ def _monotone(rows):
 
 
 def _sizes(rows):
-    """At the shared targets, from the smallest to the largest training set, by space."""
-    least, most = sizes(rows)[0], sizes(rows)[-1]
-    signs, quoted = [], []
-    for space in [name for name in NAMES if of_space(rows, name, least)]:
-        few, many = (of_space(rows, space, n) for n in (least, most))
-        shared = len(few[0]["factors"])
-        targets = few[0]["targets"][shared:]
-        exact = np.array([[row["exact"][shared:] for row in found] for found in (few, many)])
-        differences = (exact[0] - exact[1]).T  # [targets splits]
-        signs += [sign(each) for each in differences]
+    """At the shared targets, from the smallest to the largest training set, by space.
+
+    A step between sizes that goes up counts against the claim on its own.
+    """
+    at, signs, rises, quoted = sizes(rows), [], 0, []
+    for space in [name for name in NAMES if of_space(rows, name, at[0])]:
+        found = [of_space(rows, space, n) for n in at]
+        shared = len(found[0][0]["factors"])
+        targets = found[0][0]["targets"][shared:]
+        exact = [np.array([row["exact"][shared:] for row in of]).T for of in found]
+        signs += _signs(exact[0], exact[-1])
+        rises += sum(_signs(*pair).count(-1) for pair in itertools.pairwise(exact))
         place = int(np.argmin(np.abs(np.array(targets) - 0.05)))
-        means = [number(*mean_and_error(each[:, place])) for each in exact]
+        means = [number(*mean_and_error(each[place])) for each in (exact[0], exact[-1])]
         quoted.append(f"{NAMES[space]} {means[0]} to {means[1]} nats")
-    needed = [sign for sign in signs if sign]  # at targets that all hypotheses meet nothing is left
     return Claim(
         "more training examples leave less to be required at the same target",
-        judged(needed or [0]),
+        judged([*signs, *[-1] * rises]),
         "less",
-        f"at a loss of {targets[place]:g}, from n = {least} to {most}: {'; '.join(quoted)}",
+        f"at a loss of {targets[place]:g}, from n = {at[0]} to {at[-1]}: {'; '.join(quoted)}",
         f"below in {signs.count(1)}, above in {signs.count(-1)} of {len(signs)} targets and spaces "
-        f"(95%, paired over {exact.shape[1]} splits)",
+        f"that require more than {NOTHING:g} nats, above in {rises} steps between sizes (95%, "
+        f"paired over {exact[0].shape[1]} splits)",
     )
 
 
@@ -233,18 +251,21 @@ def _tables(rows):
 
 def _steps(words, points, why):
     """Judged by the steps from each number of dimensions to the next, paired over splits."""
-    steps = list(itertools.pairwise(points))
-    signs = [sign(more - less) for (_, _, less), (_, _, more) in steps]
-    falls = [less for (less, *_), sign in zip(points, signs, strict=False) if sign < 0]
+    signs, falls = [], []
+    for (d, _, less), (_, _, more) in itertools.pairwise(points):
+        step = _signs([more], [less])
+        signs += step
+        falls += [d] if step == [-1] else []
     evidence = (
         f"RBF, at a quarter of the variance of the targets; more in {signs.count(1)} and less in "
-        f"{signs.count(-1)} of {len(signs)} steps (95%, paired over splits)"
+        f"{signs.count(-1)} of {len(signs)} steps from or to more than {NOTHING:g} nats (95%, "
+        "paired over splits)"
     )
     if falls:
         evidence += f"; less above d = {', '.join(map(str, falls))}{': ' + why if why else ''}"
     return Claim(
         f"tasks of higher dimension require more: {words}",
-        judged([sign for sign in signs if sign] or [0]),
+        judged(signs),
         "more",
         ", ".join(f"{number(*mean_and_error(nats))} ({name})" for _, name, nats in points)
         + " nats",
@@ -267,7 +288,10 @@ def _networks(rows):
     signs, quoted, evidence = [], [], []
     for n in sorted({row["n"] for row in select(rows, kind="networks")}):
         nats, found = against(rows, n), select(rows, kind="networks", n=n)
-        signs.append(sign(nats["rbf"] - nats["networks"]))
+        # Where networks have learnt nothing, or the fit failed, there is nothing to compare.
+        is_learnt = sign([CHANCE - row["target"] for row in found]) > 0
+        is_known = is_learnt and all(row["converged"] for row in found)
+        signs.append(sign(nats["rbf"] - nats["networks"]) if is_known else 0)
         values = ", ".join(f"{NAMES[each]} {number(*mean_and_error(nats[each]))}" for each in nats)
         quoted.append(f"n = {n}: {values}")
         losses = [mean_and_error([row[name] for row in found]) for name in ("target", "train")]
@@ -282,7 +306,8 @@ def _networks(rows):
         judged(signs),
         "far more",
         f"{'; '.join(quoted)} nats",
-        f"{found[0]['members']} networks a split. {'; '.join(evidence)}",
+        f"{found[0]['members']} networks a split; judged where they err less than the mean of the "
+        f"classes, {CHANCE:g}. {'; '.join(evidence)}",
     )
 
 
@@ -302,12 +327,12 @@ def _kernels(rows):
         quoted.append(f"{NAMES[space]} {number(*mean_and_error(exact[:, place]))}")
         if space != "rbf":
             theirs = np.array([row["exact"][shared:] for row in base])
-            signs += [sign(each) for each in (theirs - exact).T]
+            signs += _signs(theirs.T, exact.T)
     return Claim(
         "kernels of networks encode more of it than the RBF kernel",
-        judged([sign for sign in signs if sign] or [0]),
+        judged(signs),
         "not compared",
         f"{', '.join(quoted)} nats at a loss of {targets[place]:g} (n = {n})",
         f"less than RBF in {signs.count(1)}, more in {signs.count(-1)} of {len(signs)} targets and "
-        "kernels (95%, paired over splits)",
+        f"kernels that require more than {NOTHING:g} nats (95%, paired over splits)",
     )

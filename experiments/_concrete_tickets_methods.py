@@ -115,9 +115,8 @@ def densities(config, method: Method) -> tuple[float, ...]:
 
 def mapped(function, stacked, *shared) -> Any:
     """`members.map` over all devices; compiled once for one function object."""
-    mesh = jax.make_mesh((jax.device_count(),), ("members",))
     chunk = 1 if jax.default_backend() == "cpu" else None  # a member is larger than a cache
-    return members.map(function, stacked, *shared, chunk=chunk, mesh=mesh)
+    return members.map(function, stacked, *shared, chunk=chunk, mesh=members.all_devices())
 
 
 def timed(function, stacked, *shared) -> tuple[Any, float]:

@@ -55,7 +55,8 @@ def task(dataset: str, widths: tuple[int, ...], blocks: int, directory: str) -> 
         data = Dataset(*map(_flat, offline.digits(jax.random.key(0), test=TEST)))
         model = mlp.mlp(widths, CLASSES, parametrisation="standard", w_std=2**0.5, b_std=0.0)
     else:
-        data = _standardised(tfds.load(dataset, directory=directory or None))
+        images = tfds.load(dataset, directory=directory or None)
+        data = offline.standardise(images, by_channel=True)
         model = resnet.resnet(widths, blocks, CLASSES, projects=False, normalisation="batch")
 
     def loss(params, inputs, labels):
@@ -157,16 +158,3 @@ def accuracy(found: Task, params, test: Examples):
 
 def _flat(examples):
     return Examples(examples.inputs.reshape(len(examples.inputs), -1), examples.labels)
-
-
-def _standardised(data):
-    """Channels of mean 0 and deviation 1 over the training images."""
-    mean, deviation = (
-        function(data.train.inputs, axis=(0, 1, 2), keepdims=True, dtype=np.float64)
-        for function in (np.mean, np.std)
-    )
-
-    def scaled(examples):
-        return Examples(((examples.inputs - mean) / deviation).astype(np.float32), examples.labels)
-
-    return Dataset(scaled(data.train), scaled(data.test))

@@ -3,7 +3,6 @@
 import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -25,8 +24,7 @@ def trained(key, task: Task, *, count, widths, epochs, batch, rate) -> tuple[np.
     )
     train = Examples(*map(_placed, (task.inputs, labels)))
     test = Examples(*map(_placed, (task.test_inputs, test_labels)))
-    mesh = jax.make_mesh((jax.device_count(),), ("members",))
-    found = members.map(member, members.keys(key, count), train, test, mesh=mesh)
+    found = members.map(member, members.keys(key, count), train, test, mesh=members.all_devices())
     return tuple(np.asarray(each, np.float64) for each in found)
 
 

@@ -97,12 +97,15 @@ def train(config, data: Dataset, settings, seeds, start=None, *, own, epochs: in
     """
     member = _member(config.widths, config.batch, tuple(own), epochs, config.seed)
     stacked = Setting(*np.asarray(settings, np.float32).T)
-    mesh = jax.make_mesh((jax.device_count(),), ("members",))
     # one at a time on a CPU, whose cache holds no second one, and no compiling to find that out
     chunk = 1 if jax.default_backend() == "cpu" else None
     shared = jax.tree.map(jnp.asarray, data)
     return members.map(
-        member, (stacked, jnp.asarray(seeds), start), *shared, chunk=chunk, mesh=mesh
+        member,
+        (stacked, jnp.asarray(seeds), start),
+        *shared,
+        chunk=chunk,
+        mesh=members.all_devices(),
     )
 
 

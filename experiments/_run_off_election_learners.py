@@ -75,13 +75,12 @@ def logits(config, dataset, key, data: Dataset, spread: np.ndarray, room: int, s
     train = _learner(dataset, config.widths, config.epochs, config.batch, config.rate)
     longest = 2 ** int(np.ceil(np.log2(len(data.train.labels))))
     padded: Any = [_padded(each, longest) for each in data.train]
-    mesh = jax.make_mesh((jax.device_count(),), ("members",))
     found = members.map(
         train,
         (members.keys(key, len(own)), jnp.asarray(own)),
         Examples(*padded),
         jnp.asarray(data.test.inputs),
-        mesh=mesh,
+        mesh=members.all_devices(),
     )
     return np.reshape(np.asarray(found), (seeds, len(spread), *found.shape[1:]))
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
-from ntkens.data import Dataset, Examples, offline, tfds
+from ntkens.data import offline, tfds
 from ntkens.models import Model, mlp, resnet
 from ntkens.sparsity import masks
 
@@ -31,19 +31,9 @@ def load(config: Any) -> Any:
         keys = [jax.random.fold_in(jax.random.key(config.seed), s) for s in range(config.seeds)]
         splits = [offline.standardise(offline.digits(key, test=TEST)) for key in keys]
     else:
-        splits = [channelwise(tfds.load("cifar10", directory=config.data_directory or None))]
+        images = tfds.load("cifar10", directory=config.data_directory or None)
+        splits = [offline.standardise(images, by_channel=True)]
     return jax.tree.map(lambda *sides: jnp.asarray(np.stack(sides)), *splits)
-
-
-def channelwise(data: Dataset) -> Dataset:
-    """Images whose channels have mean 0 and deviation 1 over the training side."""
-    mean, deviation = (
-        statistic(data.train.inputs, axis=(0, 1, 2), keepdims=True)
-        for statistic in (np.mean, np.std)
-    )
-    return Dataset(
-        *(Examples(((s.inputs - mean) / deviation).astype(np.float32), s.labels) for s in data)
-    )
 
 
 @functools.cache  # a new model would be compiled anew

@@ -150,8 +150,7 @@ def over_members(function: Any, stacked: Any, *shared: Any) -> Any:
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), stacked)
     # A network with its momentum and mask fills the cache of a core: one at a time on a CPU.
     chunk = 1 if jax.default_backend() == "cpu" else None
-    mesh = jax.make_mesh((jax.device_count(),), ("members",))
-    found = members.map(function, flat, *shared, chunk=chunk, mesh=mesh)
+    found = members.map(function, flat, *shared, chunk=chunk, mesh=members.all_devices())
     found = jax.device_get(found)
     return jax.tree.map(lambda leaf: leaf.reshape(*axes, *leaf.shape[1:]), found)
 

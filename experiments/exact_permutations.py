@@ -292,11 +292,10 @@ def _trained(key, networks, k, parametrisation, width):
 
     _, bits = _test_set(key, k, 1)
     inputs = jnp.asarray(bits / math.sqrt(2), jnp.float32)
-    mesh = jax.make_mesh((jax.device_count(),), ("members",))
     keys = members.keys(key, networks)
     # Host devices keep a kilobyte of every step until the program ends, hence several programs.
     parts = [
-        members.map(member, keys[start : start + 1000], inputs, mesh=mesh)
+        members.map(member, keys[start : start + 1000], inputs, mesh=members.all_devices())
         for start in range(0, networks, 1000)
     ]
     outputs, residuals = (np.concatenate(part) for part in zip(*parts, strict=True))

@@ -64,24 +64,32 @@ def breast_cancer(key: Key[Array, ""], *, test: int = 169) -> Dataset:
     return _split(key, inputs, labels, test)
 
 
-def standardise(data: Dataset) -> Dataset:
+def standardise(data: Dataset, *, by_channel: bool = False) -> Dataset:
     """Every feature with mean 0 and standard deviation 1 over the training examples.
 
     (x - mean) / deviation on both sides, with the statistics of the training side alone, so that
     nothing is learnt from the test inputs. A feature that is constant in training is only shifted.
+
+    Args:
+        data: both sides.
+        by_channel: one mean and deviation for all pixels of a channel, the last axis.
 
     Raises:
         TypeError: inputs that are not floats, and could not hold the result.
     """
     if not np.issubdtype(data.train.inputs.dtype, np.floating):
         raise TypeError(f"data: got inputs of {data.train.inputs.dtype}; wants floats")
-    inputs = data.train.inputs.astype(np.float64)
-    mean, deviation = inputs.mean(axis=0), inputs.std(axis=0)
+    inputs = data.train.inputs
+    axes = tuple(range(inputs.ndim - 1)) if by_channel else 0
+    mean, deviation = (
+        function(inputs, axis=axes, keepdims=True, dtype=np.float64)
+        for function in (np.mean, np.std)
+    )
     # By comparison, as the deviation of equal numbers may round to something other than 0.
-    deviation[inputs.max(axis=0) == inputs.min(axis=0)] = 1
+    deviation[inputs.max(axis=axes, keepdims=True) == inputs.min(axis=axes, keepdims=True)] = 1
 
     def scaled(examples):
-        values = (examples.inputs - mean[None]) / deviation[None]
+        values = (examples.inputs - mean) / deviation
         return Examples(values.astype(examples.inputs.dtype), examples.labels)
 
     return Dataset(scaled(data.train), scaled(data.test))

@@ -46,6 +46,11 @@ def keys(key: Key[Array, ""], members: int) -> Key[Array, " members"]:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(members))
 
 
+def all_devices() -> Mesh:
+    """A mesh of all devices, of all processes, to split members over."""
+    return jax.make_mesh((jax.device_count(),), ("members",))
+
+
 def init(
     init: Callable[[Key[Array, ""], Array], Any],
     key: Key[Array, ""],
@@ -91,8 +96,7 @@ def map(
     A mesh over several processes wants the same call in each, with the same arrays; the results
     are then global arrays, of which a process sees its part.
     On a CPU small products keep one core busy: with a host device per core, 2 of them by
-    `XLA_FLAGS=--xla_force_host_platform_device_count=2`, `jax.make_mesh((2,), ("members",))` uses
-    all.
+    `XLA_FLAGS=--xla_force_host_platform_device_count=2`, `mesh=members.all_devices()` uses all.
 
     A new `function` object, such as a lambda written in the call, is compiled anew: define it once,
     and pass what changes as `shared`.

@@ -63,6 +63,18 @@ def test_standardising_is_scikit_learns_fitted_to_the_training_side(key):
         np.testing.assert_array_equal(after.labels, before.labels)
 
 
+def test_channels_share_their_pixels_statistics():
+    rng = np.random.default_rng(0)
+    inputs = (rng.normal(size=(20, 3, 4, 2)) * [1, 5] + [2, -1]).astype(np.float32)
+    labels = np.zeros(20, int)
+    data = Dataset(Examples(inputs[:15], labels[:15]), Examples(inputs[15:], labels[15:]))
+    found = offline.standardise(data, by_channel=True)
+    scaler = preprocessing.StandardScaler().fit(data.train.inputs.reshape(-1, 2).astype(float))
+    for before, after in zip(data, found, strict=True):
+        expected = scaler.transform(before.inputs.reshape(-1, 2)).reshape(before.inputs.shape)
+        np.testing.assert_allclose(after.inputs, expected, atol=1e-6)
+
+
 def test_a_constant_feature_is_only_shifted():
     """0.1 + 0.1 + ... rounds: the computed deviation of the first feature is not 0."""
     inputs = np.column_stack([np.full(10, 0.1), np.arange(10.0)])

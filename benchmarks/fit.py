@@ -26,6 +26,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from benchmarks import _record
 from benchmarks.members import seconds, verdict
@@ -123,6 +124,20 @@ def peak(mesh) -> float:
     return mesh.size * PRODUCTS * 2 * PRODUCT**3 / least
 
 
+def prepared() -> tuple[dict, Mesh, Examples, float]:
+    """The environment, a mesh with a device for each core, digits on it, and the rate of `peak`."""
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    environment = _environment.describe()
+    mesh = members.all_devices()
+    data = offline.digits(jax.random.key(0))
+    flat = data.train.inputs.reshape(len(data.train.labels), -1)
+    on_device: Any = jnp.asarray(flat), jnp.asarray(data.train.labels)
+    train = Examples(*on_device)
+    rate = peak(mesh)
+    print(f"{mesh.size} devices, products at {1e-9 * rate:.0f} GFLOP/s\n")
+    return environment, mesh, train, rate
+
+
 def measure(width: int, train: Examples, mesh) -> list[dict]:
     contest = Contest(width, train, mesh)
     ways = {
@@ -173,15 +188,7 @@ def describe(row: dict) -> str:
 
 def main() -> None:
     arguments = _record.parser("fit", __doc__).parse_args()
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    environment = _environment.describe()
-    mesh = jax.make_mesh((jax.device_count(),), ("members",))
-    data = offline.digits(jax.random.key(0))
-    flat = data.train.inputs.reshape(len(data.train.labels), -1)
-    on_device: Any = jnp.asarray(flat), jnp.asarray(data.train.labels)
-    train = Examples(*on_device)
-    rate = peak(mesh)
-    print(f"{mesh.size} devices, products at {1e-9 * rate:.0f} GFLOP/s\n")
+    environment, mesh, train, rate = prepared()
     print(
         f"  {'width':>5} {'members':>7} {'ours':>10} {'/ (E x one)':>15} {'steps / ours':>13} "
         f"{'epochs / ours':>14} {'GFLOP/s':>8} {'first call':>12}"

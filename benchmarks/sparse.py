@@ -21,7 +21,6 @@ dispatch and fills the cores; the rest is work that it does too. `limit`: how ma
 a loop on one core it would be if that work kept all cores busy; and if it were the products alone.
 """
 
-import os
 import statistics
 import time
 from typing import Any
@@ -32,10 +31,9 @@ import numpy as np
 import optax
 
 from benchmarks import _record
-from benchmarks.fit import peak
+from benchmarks.fit import prepared
 from benchmarks.members import verdict
-from experiments import _environment
-from ntkens.data import Examples, offline
+from ntkens.data import Examples
 from ntkens.models import mlp
 from ntkens.sparsity import masks
 from ntkens.training import fit, losses, members
@@ -200,15 +198,7 @@ def report_parts(rows: list[dict], cores: int) -> None:
 
 def main() -> None:
     arguments = _record.parser("sparse", __doc__).parse_args()
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    environment = _environment.describe()
-    mesh = jax.make_mesh((jax.device_count(),), ("members",))
-    data = offline.digits(jax.random.key(0))
-    flat = data.train.inputs.reshape(len(data.train.labels), -1)
-    on_device: Any = jnp.asarray(flat), jnp.asarray(data.train.labels)
-    train = Examples(*on_device)
-    rate = peak(mesh)
-    print(f"{mesh.size} devices, products at {1e-9 * rate:.0f} GFLOP/s\n")
+    environment, mesh, train, rate = prepared()
     print(
         f"  {'width':>5} {'seeds':>5} {'runs':>5} {'ours':>10} {'loop':>10} {'loop / ours':>12} "
         f"{'first call':>12} {'compiling':>12}"

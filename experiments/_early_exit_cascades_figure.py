@@ -6,12 +6,11 @@ from experiments._early_exit_cascades_policies import MAIN, SCORES
 from experiments._early_exit_cascades_verdict import (
     gain,
     macs,
-    mean_and_error,
     scaled_gain,
     scales,
     values,
 )
-from experiments._rows import select
+from experiments._rows import mean_and_error, select
 
 COLOURS = {
     "single threshold": "tab:orange",

@@ -1,7 +1,7 @@
 """Policies and tasks of `early_exit_cascades` against NumPy; every verdict turns over."""
 
-import copy
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from experiments import _early_exit_cascades_policies as policies
 from experiments import _early_exit_cascades_verdict as judge
 from experiments import early_exit_cascades as script
 from ntkens.data import Dataset, Examples
-from tests.experiments.corruptions import drop, swap
+from tests.experiments.corruptions import change, drop, swap
 
 CLAIMS = ("windows", "kept", "accuracy", "worth", "cost", "reliable", "shift", "widening")
 EXPECTED = dict.fromkeys(CLAIMS, "reproduced")
@@ -67,19 +67,17 @@ def outcomes(rows):
 def shift_values(amount, **where):
     """Moves the values of some rows by a share of what is better."""
 
-    def apply(rows):
-        for row in rows:
-            if where.items() <= row.items():
-                better = policies.TASKS[row["task"]].better if "task" in row else -1
-                row["values"] = [value + better * amount for value in row["values"]]
+    def shifted(row):
+        better = policies.TASKS[row["task"]].better if "task" in row else -1
+        return [value + better * amount for value in row["values"]]
 
-    return apply
+    return change({"values": shifted}, **where)
 
 
-def set_share(rows):
-    for row in rows:
-        if row.get("policy") == "adaptive window":
-            row["share"] = 0.3
+def in_one_seed(row):
+    """The mean of a cell as it was, from one of its seeds alone."""
+    others = [0.5] * len(row["values"][1:])
+    return [sum(row["values"]) - sum(others), *others]
 
 
 def unreliable(rows):
@@ -87,6 +85,10 @@ def unreliable(rows):
     for task in judge.UNKNOWN:
         shift_values(0.1, kind="single", task=task)(rows)
         shift_values(-0.1, kind="cascade", policy="ensemble", task=task)(rows)
+
+
+NOTHING = [math.nan] * 5
+SCALES = ("worth", "cost", "reliable")
 
 
 def test_planted_rows_give_the_planted_verdict():
@@ -100,26 +102,52 @@ def test_planted_rows_give_the_planted_verdict():
          {"windows": "departs"}),
         (shift_values(0.03, kind="cascade", policy="single threshold"),
          {"windows": "not reproduced"}),
+        (drop(kind="cascade", task="cov@10"), {"windows": "inconclusive"}),
+        (change({"values": NOTHING}, policy="window", task="cov@10"),
+         {"windows": "inconclusive"}),
+        (change({"macs": 1.3}, policy="window", task="cov@10"), {"windows": "inconclusive"}),
+        (change({"values": in_one_seed}, policy="window", kind="cascade"),
+         {"windows": "inconclusive", "kept": "inconclusive", "worth": "inconclusive",
+          "cost": "inconclusive", "shift": "inconclusive"}),
+        (change({"values": in_one_seed}, policy="single threshold", task="error"),
+         {"accuracy": "inconclusive"}),
         (swap("policy", "window", "single threshold", kind="cascade", task="error"),
          {"accuracy": "not reproduced"}),
+        (change({"macs": 1.1}, policy="single threshold", task="error"),
+         {"accuracy": "inconclusive"}),
         (shift_values(-0.01, policy="window", task="risk@80", kind="cascade"),
          {"kept": "not reproduced"}),
         (swap("policy", "single", "ensemble", kind="cascade", task="risk@80"),
-         {"kept": "inconclusive"}),
+         {"kept": "inconclusive", "widening": "not reproduced"}),
+        (swap("policy", "window", "ensemble", kind="cascade"),  # at the cost of two networks
+         {"windows": "inconclusive", "kept": "not reproduced", "accuracy": "inconclusive",
+          "worth": "inconclusive", "widening": "not reproduced"}),
         (shift_values(0.02, kind="single", scale=4.0, task="cov@5"), {"worth": "not reproduced"}),
         (shift_values(0.009, kind="single", scale=4.0, task="cov@5"), {"worth": "inconclusive"}),
         (shift_values(0.04, kind="single", scale=1.2, task="cov@5"), {"cost": "not reproduced"}),
         (shift_values(0.1, kind="single", scale=2.0), {"reliable": "inconclusive"}),
         (unreliable, {"reliable": "not reproduced"}),
-        (set_share, {"shift": "not reproduced"}),
+        (change({"values": NOTHING}, kind="single", task="AUROC", first_seed=0),
+         {"reliable": "inconclusive"}),
+        # networks that were scaled and not trained, those of other seeds, and none
+        (shift_values(-0.3, kind="single"), dict.fromkeys(SCALES, "inconclusive")),
+        (change({"first_seed": lambda row: row["first_seed"] + 100}, kind="single"),
+         dict.fromkeys(SCALES, "inconclusive")),
+        (drop(kind="single"), dict.fromkeys(SCALES, "inconclusive")),
+        (change({"share": 0.3}, policy="adaptive window"), {"shift": "not reproduced"}),
         (shift_values(-0.02, policy="adaptive window", task="FPR@80"), {"shift": "not reproduced"}),
+        (change({"share": 0.2}, policy="window"), {"shift": "inconclusive"}),  # nothing has shifted
+        (shift_values(-0.05, policy=("window", "adaptive window"), task="SCOD risk@80"),
+         {"shift": "inconclusive", "windows": "departs"}),  # no gain to keep
         (shift_values(0.03, kind="sweep", width=0.1), {"widening": "not reproduced"}),
-        (drop(kind="single"), {"worth": "inconclusive", "cost": "inconclusive",
-                               "reliable": "inconclusive"}),
+        (swap("width", 0.0, 0.8, kind="sweep"), {"widening": "not reproduced"}),
+        (shift_values(0.01, kind="sweep", width=0.8), {"widening": "not reproduced"}),
+        (change({"values": NOTHING}, kind="sweep", width=0.1), {"widening": "inconclusive"}),
+        (drop(kind="sweep", width=0.8), {"widening": "not reproduced"}),  # stops on the way
     ],
 )  # fmt: skip
 def test_the_verdict_turns_over(break_, turned):
-    rows = copy.deepcopy(planted())
+    rows = planted()
     break_(rows)
     assert outcomes(rows) == EXPECTED | turned
 

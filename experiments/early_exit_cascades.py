@@ -155,10 +155,10 @@ def measure(config: Config, cell: run.Cell) -> Iterator[dict]:
         yield from _rows({**named, "kind": "cascade", "members": members}, found, kinds, macs)
     swept = _swept(logits, orders[2])
     for place, policy in enumerate(("window", "single threshold")):
-        for width, result in enumerate(policies.SWEEP):
-            row = {"kind": "sweep", "policy": policy, "width": result}
-            values = np.asarray(swept.value)[:, :, place, width]
-            cost = float(jnp.mean(swept.macs[:, :, place, width]))
+        for at, width in enumerate(policies.SWEEP):
+            row = {"kind": "sweep", "policy": policy, "width": width}
+            values = np.asarray(swept.value)[:, :, place, at]
+            cost = float(jnp.mean(swept.macs[:, :, place, at]))
             yield {**named, **row, "macs": cost, "values": _rounded(values.mean(axis=1))}
 
 

@@ -11,7 +11,8 @@ class Model(NamedTuple):
 
     Attributes:
         init: `(key, inputs) -> params`, a pytree; `inputs` give shape and dtype only.
-        apply: `(params, inputs) -> outputs`, the batch axis first; inputs as the model takes them.
+        apply: `(params, inputs) -> outputs`, the batch axis first; inputs as the model takes them,
+            outputs in the dtype of the params.
     """
 
     init: Callable[[Array, Array], Any]

@@ -48,10 +48,11 @@ def mlp(
     the readout's is [outputs, width]: the wide axis is the contiguous one in both, which on a CPU
     halves the time of a training step of a two-layer network.
 
-    `apply(params, inputs)` takes inputs [batch features]; or integers [batch], which stand for the
-    one-hot vectors e_i: the first layer then gathers rows of its kernel and multiplies nothing. A
-    `range` is the same where it is known before tracing, and the gather is a slice:
-    `range(features)` is every one-hot input in order, at no cost in either direction.
+    `apply(params, inputs)` takes inputs [batch features], in the dtype of the params or cast to it;
+    or integers [batch], which stand for the one-hot vectors e_i: the first layer then gathers rows
+    of its kernel and multiplies nothing. A `range` is the same where it is known before tracing,
+    and the gather is a slice: `range(features)` is every one-hot input in order, at no cost in
+    either direction.
 
     Products have JAX's default precision, which on a GPU is TF32's three digits: for more, call
     within `jax.default_matmul_precision("highest")`.
@@ -103,6 +104,8 @@ def mlp(
         kernel = params["hidden_0"]["kernel"] if widths else params["readout"]["kernel"].T
         features = kernel.shape[0]
         _check_inputs(inputs, features)
+        if not isinstance(inputs, range) and jnp.issubdtype(inputs.dtype, jnp.floating):
+            inputs = jnp.asarray(inputs, kernel.dtype)
         result: Any = network(features, kernel.dtype).apply({"params": params}, inputs)
         return result
 

@@ -122,13 +122,22 @@ def test_no_examples_have_no_outputs(model, key):
     assert (outputs.shape, outputs.dtype) == ((0, OUTPUTS), jnp.float64)
 
 
-def test_images_of_another_dtype_or_size_are_taken(model, key):
+def test_inputs_of_another_dtype_are_cast_to_the_params(model, key):
+    inputs = jax.ShapeDtypeStruct(shape(model), jnp.float32)
+    params = jax.eval_shape(model.made.init, key, inputs)
+    for dtype in (jnp.float64, jnp.bfloat16):
+        others = jax.ShapeDtypeStruct(shape(model), dtype)
+        outputs = jax.eval_shape(model.made.apply, params, others)
+        assert (outputs.shape, outputs.dtype) == ((BATCH, OUTPUTS), jnp.float32)
+
+
+def test_images_of_another_size_are_taken(model, key):
     if not is_of_images(model):
         return
     images = jax.ShapeDtypeStruct(shape(model), jnp.float32)
     params = jax.eval_shape(model.made.init, key, images)
     _, height, width, channels = shape(model)
-    others = jax.ShapeDtypeStruct((7, height + 3, width - 2, channels), jnp.float64)
+    others = jax.ShapeDtypeStruct((7, height + 3, width - 2, channels), jnp.float32)
     outputs = jax.eval_shape(model.made.apply, params, others)
     assert (outputs.shape, outputs.dtype) == ((7, OUTPUTS), jnp.float32)
 

@@ -93,9 +93,17 @@ def files() -> list[Path]:
 def tests_of(path: Path) -> list[Path]:
     """The tests of a file: of its name, or of the files that import it where there are none."""
     room = Path("tests") / path.parts[1]
-    own = Path(f"test_{path.stem}.py")
-    if any((ROOT / folder / own).is_file() for folder in (room, *SPECIAL)):
-        return [room / own]
+    folders = [ROOT / folder for folder in (room, *SPECIAL)]
+    own = {f"test_{path.stem}.py"}
+    for folder in folders:  # test_fit_x.py too, unless that is the test of a file fit_x.py
+        own |= {
+            other.name
+            for other in folder.glob(f"test_{path.stem}_*.py")
+            if not (ROOT / path).with_name(other.name.removeprefix("test_")).is_file()
+        }
+    found = sorted(name for name in own if any((folder / name).is_file() for folder in folders))
+    if found:
+        return [room / name for name in found]
     users = [
         other.relative_to(ROOT)
         for other in sorted((ROOT / path.parent).glob("*.py"))

@@ -4,6 +4,7 @@ import itertools
 
 import mpmath
 import numpy as np
+import scipy.linalg
 
 mpmath.mp.dps = 40
 
@@ -120,3 +121,11 @@ def fully_connected(name, x1, x2, depth, w_std, b_std):
         q1, q2, c = affine(power1), affine(power2), affine(value)
         ntk = c + weight * ntk * slope
     return c, ntk
+
+
+def psi(kernel, time):
+    """(1 - exp(-kernel t)) / kernel of any square matrix: a block of one matrix exponential."""
+    size = len(kernel)
+    block = np.zeros((2 * size, 2 * size))
+    block[:size, :size], block[:size, size:] = -time * kernel, time * np.eye(size)
+    return scipy.linalg.expm(block)[:size, size:]

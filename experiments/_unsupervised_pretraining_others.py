@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments._contract import Claim, Outcome
-from experiments._rows import mean_and_error, number, power_law, select, sign
+from experiments._rows import mean_and_error, number, power_law, select, sign, unanimous
 from experiments._unsupervised_pretraining_rows import (
     accuracies,
     agreement,
@@ -49,8 +49,8 @@ def _separated(rows):
         quoted = (f"{name} {mean_of(row['excess'])}" for name, row in others.items())
         rest.append(f"n = {learnt['labels']}: {', '.join(quoted)}")
     outcome, worst, _ = agreement(pairs)
-    if outcome == "reproduced" and min(signs) < 1:
-        outcome = "not reproduced" if min(signs) < 0 else "inconclusive"
+    if outcome == "reproduced":
+        outcome = unanimous(signs)
     return Claim(
         "in a separated mixture K numbers are left to learn",
         outcome,
@@ -64,7 +64,8 @@ def _separated(rows):
 
 def _overlapping(rows):
     """At the smallest separation, by least squares on p(k | x), the algorithm's second step."""
-    separation = min(row["separation"] for row in select(rows, kind="mixture"))
+    separations = {row["separation"] for row in select(rows, kind="mixture")}
+    separation = min(separations)
     few, many = _mixture_samples(rows)
     last = {
         name: mixtures(rows, separation, method, samples)[-1]
@@ -77,11 +78,8 @@ def _overlapping(rows):
     }
     risks = {name: np.asarray(row["least_squares"]) for name, row in last.items()}
     signs = sign(risks["few"] - risks["oracle"]), sign(risks["few"] - risks["many"])
-    outcome: Outcome = "inconclusive"
-    if min(signs) > 0:
-        outcome = "reproduced"
-    elif min(signs) < 0:
-        outcome = "not reproduced"
+    # With one separation only, that is the separated one.
+    outcome: Outcome = unanimous(signs) if len(separations) > 1 else "inconclusive"
     words = {name: mean_of(values) for name, values in risks.items()}
     means = ", ".join(f"{name} {mean_of(row['excess'])}" for name, row in last.items())
     return Claim(

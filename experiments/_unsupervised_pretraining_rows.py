@@ -33,18 +33,19 @@ def agreement(pairs) -> tuple[Outcome, float, float]:
     """Of differences to exact values, [repeats] each, with the size they are relative to.
 
     The outcome, the largest difference in its standard errors, and the largest relative error.
+    Repeats that do not differ are as far off as can be; a NaN says nothing.
     """
     scores, errors, repeats = [], [], 2
     for differences, size in pairs:
         mean, error = mean_and_error(differences)
-        scores.append(abs(mean) / error if error > 0 else math.inf)
+        scores.append(math.inf if error == 0 else abs(mean) / error)
         errors.append(error / size)
         repeats = len(differences)
     limit = stats.t.ppf(1 - (1 - CONFIDENCE) / 2 / max(len(scores), 1), repeats - 1)
-    worst, loosest = max(scores, default=math.nan), max(errors, default=math.inf)
-    if not scores or not worst <= limit:
-        return ("not reproduced" if scores else "inconclusive"), worst, loosest
-    return ("reproduced" if loosest < 0.25 else "inconclusive"), worst, loosest
+    worst, loosest = float(np.max(scores)), float(np.max(errors))
+    if worst > limit:
+        return "not reproduced", worst, loosest
+    return ("reproduced" if worst <= limit and loosest < 0.25 else "inconclusive"), worst, loosest
 
 
 def accuracies(rows: list[dict], source: str, method: str) -> dict[int, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from experiments import _unsupervised_pretraining_images as images
 from experiments import _unsupervised_pretraining_mixtures as mixtures
 from experiments import unsupervised_pretraining as script
 from ntkens.data import Dataset, Examples
+from tests.experiments.corruptions import change, drop, swap
 
 CLAIMS = ("supervised", "oracle", "pretrained", "slope", "crossover", "rotation", "weak",
           "unrevealed", "isotropic", "separated", "overlapping", "contrastive", "factors",
@@ -95,32 +97,14 @@ def outcomes(rows):
     return dict(zip(CLAIMS, (claim.outcome for claim in script.verdict(rows).claims), strict=True))
 
 
-def test_planted_rows_give_the_planted_verdict():
+def test_planted_rows_give_the_planted_verdict_in_any_order():
     assert outcomes(planted()) == EXPECTED
+    assert outcomes(planted()[::-1]) == EXPECTED
 
 
-def scale(kind, name, by, **where):
+def scale(name, by, **where):
     """Multiplies a quantity of some rows."""
-
-    def apply(rows):
-        found = [row for row in rows if row["kind"] == kind]
-        found = [row for row in found if all(row.get(key) == at for key, at in where.items())]
-        assert found
-        for row in found:
-            row[name] = (np.asarray(row[name]) * by).tolist()
-
-    return apply
-
-
-def rename(kind, names, key="method", **where):
-    """Swaps methods, or sizes."""
-
-    def apply(rows):
-        for row in rows:
-            if row["kind"] == kind and all(row.get(at) == want for at, want in where.items()):
-                row[key] = names.get(row[key], row[key])
-
-    return apply
+    return change({name: lambda row: (np.asarray(row[name]) * by).tolist()}, **where)
 
 
 def noisy(rows):
@@ -134,44 +118,80 @@ def noisy(rows):
 def shrink(rows):
     """As the specification expects of an uninformative model."""
     for name in ("supervised", "pretrained"):
-        scale("informative", name, 0.01, which="all", size=0.5)(rows)
+        scale(name, 0.01, which="all", size=0.5)(rows)
+
+
+def bad_encoder(rows):
+    """It keeps to its own closed form, and is ahead of d numbers, and yet far from r numbers."""
+    for name in ("excess", "expected"):
+        scale(name, 5.0, part="regression", samples=10_000)(rows)
+
+
+def shuffled_labels(rows):
+    """Images that are right by chance, whatever the method."""
+    rng = np.random.default_rng(1)
+    change({"accuracy": lambda row: rng.uniform(0.05, 0.15)}, kind="images")(rows)
+
+
+def in_one_split(rows):
+    """All methods alike but in one split, where each of them gains."""
+    rng = np.random.default_rng(2)
+    change({"accuracy": lambda row: rng.uniform(0.59, 0.61)}, kind="images")(rows)
+    change(
+        {"accuracy": 0.99}, kind="images", split=0, method=("factors", "mixture", "contrastive")
+    )(rows)
 
 
 NOT = "not reproduced"
+NO_IMAGES = dict.fromkeys(("factors", "mixture", "encoder"), "inconclusive")
+FACTORS = {"kind": "factors", "part": "regression"}
 
 
 @pytest.mark.parametrize(
     ("break_", "turned"),
     [
-        (scale("factors", "excess", 1.2, method="supervised"), {"supervised": NOT}),
-        (scale("factors", "excess", 1.2, method="oracle"), {"oracle": NOT}),
-        (scale("factors", "excess", 1.2, method="pretrained", part="regression"),
-         {"pretrained": NOT}),
-        (rename("factors", {100: 10_000, 10_000: 100}, "samples", part="representation"),
-         {"slope": NOT}),
-        (scale("factors", "excess", 5.0, part="representation", samples=10_000),
+        (scale("excess", 1.2, method="supervised"), {"supervised": NOT}),
+        (scale("excess", 1.2, method="oracle", kind="factors"), {"oracle": NOT}),
+        (scale("excess", 1.2, method="pretrained", **FACTORS), {"pretrained": NOT}),
+        (swap("method", "supervised", "oracle", **FACTORS),
+         {"supervised": NOT, "oracle": NOT, "pretrained": NOT, "crossover": NOT}),
+        (change({"excess": [1.0, math.nan] * 15}, method="supervised", labels=240),
+         dict.fromkeys(("supervised", "oracle", "pretrained"), "inconclusive")),
+        (change({"excess": lambda row: row["expected"]}, method="oracle", kind="factors"),
+         {"oracle": NOT}),
+        (bad_encoder, {"pretrained": NOT}),
+        (swap("samples", 100, 10_000, part="representation"), {"slope": NOT}),
+        (change({"excess": [math.nan] * REPEATS}, part="representation", samples=1000),
+         {"slope": "inconclusive"}),
+        (scale("excess", 5.0, part="representation", samples=10_000),
          {"slope": "inconclusive"}),  # no power law
-        (scale("factors", "excess", 0.1, part="regression", method="pretrained", samples=100),
+        (scale("excess", 0.1, method="pretrained", samples=100, **FACTORS),
          {"crossover": NOT, "pretrained": NOT}),
-        (rename("rotation", {1e-15: 1e-9}, "change"), {"rotation": NOT}),
-        (scale("informative", "pretrained", 0.01, which="one"), {"weak": NOT}),
-        (rename("informative", {2.0: 0.5, 0.5: 2.0}, "size", which="one"), {"weak": NOT}),
-        (rename("informative", {0.89: 0.1}, "irreducible", which="all"), {"unrevealed": NOT}),
+        (change({"change": 1e-9}, kind="rotation"), {"rotation": NOT}),
+        (change({"change": math.nan}, kind="rotation"), {"rotation": NOT}),
+        (scale("pretrained", 0.01, which="one"), {"weak": NOT}),
+        (swap("size", 2.0, 0.5, which="one"), {"weak": NOT}),
+        (change({"irreducible": 0.1}, which="all", size=0.5), {"unrevealed": NOT}),
         (shrink, {"unrevealed": "reproduced"}),
-        (scale("isotropic", "representation", 0.5), {"isotropic": NOT}),
-        (scale("isotropic", "pretrained", 0.001), {"isotropic": NOT}),
-        (scale("mixture", "excess", 2.0, method="pretrained", samples=2000), {"separated": NOT}),
-        (scale("mixture", "excess", 0.1, method="linear"), {"separated": NOT}),
-        (rename("mixture", {100: 2000, 2000: 100}, "samples", separation=2.0),
-         {"overlapping": NOT}),
-        (scale("contrastive", "excess", 2.0), {"contrastive": NOT}),
-        (rename("contrastive", {100: 10_000, 10_000: 100}, "samples"), {"contrastive": NOT}),
-        (rename("images", {"pixels": "factors", "factors": "pixels"}),
-         {"factors": NOT}),
-        (rename("images", {"pixels": "contrastive", "contrastive": "pixels"}, labels=20),
+        (scale("representation", 0.5, kind="isotropic"), {"isotropic": NOT}),
+        (scale("pretrained", 0.001, kind="isotropic"), {"isotropic": NOT}),
+        (drop(kind="isotropic", samples=(100, 1000)), {"isotropic": "inconclusive"}),
+        (scale("excess", 2.0, kind="mixture", method="pretrained", samples=2000),
+         {"separated": NOT}),
+        (scale("excess", 0.1, kind="mixture", method="linear"), {"separated": NOT}),
+        (swap("samples", 100, 2000, separation=2.0), {"overlapping": NOT}),
+        (drop(separation=2.0), {"overlapping": "inconclusive"}),
+        (scale("excess", 2.0, kind="contrastive"), {"contrastive": NOT}),
+        (swap("samples", 100, 10_000, kind="contrastive"), {"contrastive": NOT}),
+        (change({"representation": [math.nan] * REPEATS}, kind="contrastive", samples=100),
+         {"contrastive": "inconclusive"}),
+        (swap("method", "pixels", "factors", kind="images"), {"factors": NOT}),
+        (swap("method", "pixels", "contrastive", kind="images", labels=20),
          {"factors": "departs", "mixture": "departs", "encoder": "departs"}),
+        (shuffled_labels, NO_IMAGES),
+        (in_one_split, NO_IMAGES),
         (noisy, {name: "inconclusive" for name in CLAIMS if name not in (
-            "rotation", "unrevealed", "factors", "mixture", "encoder")}),
+            "rotation", "factors", "mixture", "encoder")}),
     ],
 )  # fmt: skip
 def test_the_verdict_turns_over(break_, turned):

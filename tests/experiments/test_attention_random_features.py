@@ -193,6 +193,35 @@ def test_targets_are_the_papers():
 
 
 @pytest.mark.slow
+def test_shuffled_targets_are_not_learned_and_keys_of_others_are_seen(monkeypatch):
+    """The kernel of RFA, 64 examples; then targets and keys go to other examples."""
+    config = script.Config(dimension=2, keys=2, sizes=(16, 64), test=60, draws=3, block=3)
+    (cell, *_) = (each for each in script.plan(config) if each.parameters["method"] == "RFA kernel")
+
+    def measured():
+        (order, *curves) = script.measure(config, cell)
+        return order["change"], [row["errors"] for row in curves if row["size"] == 64]
+
+    change, errors = measured()
+    assert change < 1e-12
+    assert np.max(errors) < 0.2
+    drawn, rng = methods.drawn, np.random.default_rng(0)
+
+    def shuffled(task, key):
+        inputs, targets = drawn(task, key)
+        return inputs, rng.permutation(np.asarray(targets))
+
+    def moved(_, inputs):
+        return np.concatenate([inputs[:, :1], np.roll(inputs[:, 1:], 1, axis=0)], axis=1)
+
+    monkeypatch.setattr(methods, "drawn", shuffled)
+    monkeypatch.setattr(methods, "permuted", moved)
+    change, errors = measured()
+    assert change > 0.1
+    assert np.min(errors) > 0.9  # the mean of the targets has 1
+
+
+@pytest.mark.slow
 def test_a_curve_is_ridge_regression_with_a_held_out_ridge():
     rng = np.random.default_rng(0)
     root = rng.normal(size=(35, 35))

@@ -223,6 +223,21 @@ def test_sampled_layers_are_as_the_series_says():
         assert abs(row["vertex"] - row["vertex further"]) < 5 * row["vertex error"]
 
 
+@pytest.mark.slow
+def test_networks_of_another_activation_are_found_out(monkeypatch):
+    """Linear ones at the critical point of ReLU, where their kernel doubles at each layer."""
+
+    def judged():
+        rows = sampled.layers(jax.random.key(0), "ReLU", 8, 3, 2000)
+        named = {"kind": "layers", "activation": "ReLU", "width": 8}
+        return {claim.outcome for claim in script.verdict([named | row for row in rows]).claims}
+
+    assert judged() == {"inconclusive"}  # all agree, at one width
+    linear = {"ReLU": activations.ACTIVATIONS["linear"]}
+    monkeypatch.setattr(sampled, "ACTIVATIONS", linear)
+    assert judged() == {"not reproduced"}
+
+
 def test_images_of_two_classes_on_a_sphere(monkeypatch):
     """The path of an accelerator's preset, on a few arrays of CIFAR-10's shape."""
     rng = np.random.default_rng(0)

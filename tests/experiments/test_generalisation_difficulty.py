@@ -187,6 +187,24 @@ def test_a_data_set_without_separation_says_so():
     assert data.extremes_row(jax.random.key(0), shared, 10_000, 10)["extreme_smallest"] >= 0
 
 
+def test_shuffled_labels_ask_for_more_and_the_order_for_nothing():
+    """Of 150 digits, with the labels of other digits, or in another order."""
+    digits = data.load(jax.random.key(0), "digits", "")
+    digits = Examples(digits.inputs[:150], digits.labels[:150])
+    order = np.random.default_rng(0).permutation(150)
+    row, shuffled, moved = (
+        data.difficulty_row(np.random.default_rng(0), each, 0.01, 2)
+        for each in (
+            digits,
+            digits._replace(labels=digits.labels[order]),
+            Examples(digits.inputs[order], digits.labels[order]),
+        )
+    )
+    assert shuffled["separation"] < 0.9 * row["separation"]
+    assert shuffled["log10_bits"] > row["log10_bits"] + 0.5
+    assert moved["log10_bits"] == pytest.approx(row["log10_bits"], rel=1e-6)
+
+
 def test_a_bootstrap_of_nothing_but_the_dimension():
     """Where margins and norms are all one, only m is open: its error is that of a mean."""
     rng = np.random.default_rng(3)

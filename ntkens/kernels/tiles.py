@@ -58,6 +58,16 @@ def _masked(rows, first, length):
     return jnp.where(is_own.reshape(-1, *(1 for _ in rows.shape[1:])), rows, 0)
 
 
+def mirrored(matrix):
+    """The lower triangle, and its mirror image above: symmetric to the bit.
+
+    Of a matrix that is held in memory (by a loop or a conditional around this): fused into what
+    makes the matrix, the two halves would be computed twice, and rounded differently.
+    """
+    index = jnp.arange(len(matrix))
+    return jnp.where(index[:, None] >= index[None, :], matrix, matrix.T)
+
+
 def loop(body, carry, places, *arrays):
     """`carry = body(carry, place, *arrays)` for each place: one compiled body."""
     if not len(places):

@@ -92,6 +92,12 @@ def without(*names):
     return apply
 
 
+def opposite_ends(rows):
+    """Searches that settle at too little and at too much, and at 1.1 on average."""
+    change({"settled": [0.8] * 5}, method="CTS loss", check="")(rows)
+    change({"settled": [1.4] * 5}, method="CTS features", check="")(rows)
+
+
 NO_SIGNS = dict.fromkeys(
     ("saliency", "order", "checks", "rewinding", "control", "objectives"), "inconclusive"
 )
@@ -122,6 +128,14 @@ NO_SIGNS = dict.fromkeys(
         (change({"imbalance": [np.nan] * 5}, method="CTS loss", check=""),
          {"identities": "not reproduced"}),
         (change({"settled": [3.0] * 5}, method="CTS KL", check=""), {"identities": "departs"}),
+        (opposite_ends, {"identities": "departs"}),
+        (change({"settled": [0.2, 2.0, 0.2, 2.0, 1.0]}, method="CTS loss", check=""),
+         {"identities": "inconclusive"}),
+        (without("SynFlow"), {"saliency": "inconclusive", "order": "inconclusive"}),
+        (change({"accuracies": [0.3, 0.95, 0.5, 0.9, 0.6]}, method="SNIP", check=""),
+         {"saliency": "inconclusive", "order": "inconclusive", "published": "inconclusive"}),
+        (change({"accuracies": [0.685, 0.685, 0.685, 0.685, np.nan]}, method="SynFlow"),
+         {"saliency": "inconclusive", "order": "inconclusive", "published": "inconclusive"}),
         (change({"accuracies": [0.5] * 5}, method="SNIP", check=""), {"published": "departs"}),
     ],
 )  # fmt: skip

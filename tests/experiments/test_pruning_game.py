@@ -1,6 +1,7 @@
 """The switches of the training of `pruning_game`, its rows, and verdicts that turn over."""
 
 import copy
+import math
 
 import jax
 import jax.numpy as jnp
@@ -113,6 +114,8 @@ def test_planted_rows_give_the_planted_verdict():
     assert outcomes(planted()) == EXPECTED
 
 
+TABLES = ("printed", "descent", "nearest")
+FAR_APART = (-0.4, -0.2, 0.0, 0.2, 0.4)
 ALL_GONE = {"essential": "inconclusive", "dominated": "inconclusive", "bimodal": "inconclusive"}
 
 
@@ -144,8 +147,17 @@ ALL_GONE = {"essential": "inconclusive", "dominated": "inconclusive", "bimodal":
          dict.fromkeys(CLAIMS[-3:], "not reproduced")),
         (change({"kept": [[10, 0]] * SEEDS}, kind="baseline"),
          dict.fromkeys(CLAIMS[-3:], "inconclusive")),
-        (one_seed, {"essential": "inconclusive", "magnitude": "inconclusive",
-                    "random": "inconclusive", "small": "inconclusive"}),
+        (one_seed, dict.fromkeys(("essential", "magnitude", "random", "small", *TABLES),
+                                 "inconclusive")),
+        (change({"pruned_accuracy": lambda row: [row["accuracy"][0] + each for each in FAR_APART]},
+                kind="game"), dict.fromkeys(TABLES, "inconclusive")),
+        (change({"pruned_accuracy": [math.nan] * SEEDS}, kind="game",
+                configuration="Very High Beta"), dict.fromkeys(TABLES, "inconclusive")),
+        (change({"pruned": [60] * SEEDS}, kind="frozen", configuration="L1 Sparsity Strong"),
+         {"equation": "departs"}),
+        (change({"pruned": [0] * SEEDS, "dominated": [0] * SEEDS, "both": [0] * SEEDS},
+                kind="frozen"), {"equation": "not reproduced", "awaited": "inconclusive"}),
+        (change({"least": [-1.0] * SEEDS}, kind="competition"), {"stability": "inconclusive"}),
     ],
 )  # fmt: skip
 def test_the_verdict_turns_over(break_, turned):

@@ -147,6 +147,7 @@ def test_cost_is_counted_member_by_member():
     exits = np.array([0, 2, 1, 0, 0, 2])
     by_example = [macs[: stage + 1].sum() for stage in exits]
     assert float(cascades.average_macs(exits, macs)) == pytest.approx(np.mean(by_example))
+    assert cascades.average_macs(exits, np.zeros(3)) == 0  # a member may be free
 
 
 @given(scores=TIED, eighths=st.integers(1, 8))

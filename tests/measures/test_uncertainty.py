@@ -222,6 +222,7 @@ def bad(change):
         (lambda p, y: (p / 2, y), ValueError, r"probabilities: sum to 0\.5 .*softmax"),
         (lambda p, y: (np.log(p), y), ValueError, "probabilities: holds -.*below 0.*softmax"),
         (lambda p, y: (np.where(p > 0.5, np.nan, p), y), ValueError, "probabilities: holds NaN"),
+        (lambda p, y: (p + np.eye(4)[0] - np.eye(4)[1], y), ValueError, "holds -.*below 0"),
         (lambda p, y: (p > 0.5, y), TypeError, "probabilities: got dtype bool"),
         (lambda p, y: (p[0], y), ValueError, r"probabilities: got shape \(4,\), wants \[n cla"),
         (lambda p, y: (p[:0], y[:0]), ValueError, r"probabilities: got shape \(0, 4\)"),

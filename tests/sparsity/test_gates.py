@@ -43,6 +43,12 @@ def test_a_gate_is_open_as_often_as_its_logit_says(key):
         assert (np.abs(share - exact) < 3 * error).all()
 
 
+def test_the_temperature_is_two_thirds_unless_it_is_given(key):
+    logits = {"kernel": jnp.zeros(1000)}
+    default, given = (gates.sample(key, logits, **named) for named in ({}, {"temperature": 2 / 3}))
+    np.testing.assert_array_equal(default["kernel"], given["kernel"])
+
+
 def test_cold_gates_are_coins(key):
     found = drawn(key, "standard", 1e-4)
     assert np.mean((found > 1e-6) & (found < 1 - 1e-6)) < 1e-3  # P = O(tau)

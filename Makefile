@@ -10,10 +10,11 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
     if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PYTEST := $(BIN)/python -m pytest -q
-# What is compiled once is kept for the next check: compilation is most of the fast tests' time.
+# Compilation is most of the tests' time: what is compiled once is kept, for the other processes of
+# the same run too.
 CACHED := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
     JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+PYTEST := $(CACHED) $(BIN)/python -m pytest -q
 FOUR_DEVICES := XLA_FLAGS=--xla_force_host_platform_device_count=4
 
 .PHONY: help run test test-float32 test-devices check results mutate
@@ -55,7 +56,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(CACHED) $(PYTEST) -n 2 --dist loadfile -m 'not slow' tests
+	$(PYTEST) -n 2 --dist loadfile -m 'not slow' tests
 
 mutate: $(READY)
 	$(BIN)/python tests/mutants.py

@@ -242,6 +242,29 @@ def test_every_kind_of_task_against_numpy():
     assert value("FPR@95") == pytest.approx(np.mean(others >= np.sort(scores)[::-1][113]))
 
 
+@pytest.mark.slow
+def test_a_gain_is_that_of_members_that_differ_and_know():
+    """A second member that is the first gains nothing; one that answers for others does harm."""
+    logits, order = logits_of(), np.random.default_rng(1).permutation(120)
+
+    def found(second):
+        arriving = {name: jnp.stack([getattr(logits, name)[0], second(getattr(logits, name))])
+                    for name in ("validation", "test", "shifted")}  # fmt: skip
+        results = evaluate(logits._replace(**arriving), kinds=("MSP",))
+        return {task: np.asarray(result.value[0]) for task, result in results.items()}
+
+    for task, values in found(lambda outputs: outputs[0]).items():
+        np.testing.assert_allclose(values, values[0], err_msg=task)
+    right, wrong = (
+        {task: policies.TASKS[task].better * (values - values[0])[-1]
+         for task, values in found(second).items()}
+        for second in (lambda outputs: outputs[1],
+                       lambda outputs: outputs[1][order[order < len(outputs[1])]])
+    )  # fmt: skip
+    for task in ("risk@50", "risk@80", "AURC", "error"):
+        assert right[task] > 0 > wrong[task]
+
+
 def test_unknown_examples_move_no_window_but_the_adaptive():
     @jax.jit
     def windows_of(logits):

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 
@@ -140,6 +141,19 @@ def test_the_order_of_the_rows_is_of_no_account():
     moments = [row for row in rows if row["kind"] == "moments"]
     others = [row for row in rows if row["kind"] != "moments"]
     assert script.verdict([*others, *moments[::-1]]) == script.verdict(rows)
+
+
+@pytest.mark.slow
+def test_networks_with_the_targets_of_other_inputs_are_never_right(monkeypatch):
+    counts_and_bits = script._test_set
+
+    def of_others(*arguments):
+        counts, bits = counts_and_bits(*arguments)
+        return counts, np.roll(bits, 1, axis=0)
+
+    monkeypatch.setattr(script, "_test_set", of_others)
+    row = script._protocol(jax.random.key(0), 5, "nngp", 4, 50)
+    assert row == {"sizes_90": [-1] * 4, "sizes_999": [-1] * 4}
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,21 @@ def test_what_is_judged_is_brute_force():
     assert found["room_left"] == pytest.approx(np.min(-np.log(p[:, y, q].min(0)) - gaps))
 
 
+def test_members_that_are_one_network_are_not_diverse():
+    """And labels that are shuffled leave nothing that anybody is sure of."""
+    logits, reference = drawn(0, (2, 3, 50, 4)), drawn(1, (2, 3, 50, 4))
+    alike = np.repeat(logits[:, :1], 3, axis=1)
+    labels = logits.mean(1).argmax(-1)
+    found = script._judged(alike, reference, labels)
+    for measure in ("gap", "variance", "jensen_shannon", "kl", "disagreement"):
+        np.testing.assert_allclose(found[measure], 0, atol=1e-12)
+    np.testing.assert_allclose(found["accuracy"], found["member_accuracy"])
+    known, shuffled = (script._judged(logits, logits, each) for each in (labels, labels[:, ::-1]))
+    assert np.all(known["accuracy"] > 0.7)  # logits are averaged in labels, probabilities here
+    assert np.all(shuffled["accuracy"] < known["accuracy"] - 0.3)
+    assert np.all(shuffled["shares"][:, 0] > 0.6 > known["shares"][:, 0])
+
+
 def test_mixed_ensembles_have_the_members_of_the_others(monkeypatch):
     """And so on average as good ones: the gain is in the gap alone."""
     config = dataclasses.replace(
@@ -254,6 +269,10 @@ def test_mixed_ensembles_have_the_members_of_the_others(monkeypatch):
     alone = -np.log(p["mlp-4"][0][:, np.arange(20), labels[0]])
     assert row["single_nll"][0] == pytest.approx(alone.mean())
     assert row["single_gap"] == pytest.approx([0, 0], abs=1e-12)
+    monkeypatch.setattr(training, "train", lambda *_: logits["mlp-2"])
+    same = script._mixed(config, np.arange(2))  # of one architecture there is nothing to mix
+    for measure in ("accuracy", "nll", "gap"):
+        np.testing.assert_allclose(same[f"mixed_{measure}"], same[f"alike_{measure}"], atol=1e-12)
 
 
 def test_the_split_is_new_for_each_seed_and_leaves_nothing_out():

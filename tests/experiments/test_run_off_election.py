@@ -229,6 +229,26 @@ def test_certified_accuracy_counts_what_is_right_and_safe():
     }  # fmt: skip
 
 
+def test_what_is_certified_is_of_learners_that_differ_and_know():
+    """A run-off of one learner's copies is their plurality; those of other examples know none."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, 200)
+    voted = np.where(rng.random((2, 10, 200)) < 0.8, labels, rng.integers(0, 10, (2, 10, 200)))
+    logits = np.eye(10)[voted]
+
+    def certified(logits):
+        found = script.certify(logits, np.eye(10, dtype=bool))
+        return {name: script._certified(of, labels, 10)["accuracies"] for name, (of, _) in
+                found.items()}  # fmt: skip
+
+    copies = certified(np.broadcast_to(logits[:1, :1], logits.shape))
+    assert all(copies[method] == copies["DPA"] for method in copies)
+    others = np.stack([[rng.permutation(learner) for learner in seed] for seed in logits])
+    for right, wrong in zip(*(certified(of).values() for of in (logits, others)), strict=True):
+        assert right[1] > 0.9
+        assert wrong[1] < 0.1
+
+
 @pytest.mark.slow
 def test_the_accelerators_path_on_a_few_images(monkeypatch):
     """CIFAR-10's shape, convolutions, minibatches; what is measured is that of the plan."""

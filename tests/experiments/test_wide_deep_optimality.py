@@ -1,5 +1,6 @@
 """Bayes rule, data and table of `wide_deep_optimality` against oracles; each verdict turns over."""
 
+import dataclasses
 import math
 
 import jax.numpy as jnp
@@ -259,6 +260,31 @@ def test_the_sine_is_the_function_of_its_dual():
     values = np.asarray(at.apply(jnp.asarray(first))) * np.asarray(at.apply(jnp.asarray(second)))
     expected = weights @ values @ weights / (2 * math.pi)
     assert float(at.dual.cosine(jnp.asarray(rho))) == pytest.approx(float(expected), abs=1e-12)
+
+
+@pytest.mark.slow
+def test_classifiers_of_shuffled_labels_know_nothing():
+    rng = np.random.default_rng(0)
+    train, test = tasks.sphere(rng, 2, 300), tasks.sphere(rng, 2, 300)
+    shuffled = train._replace(labels=rng.permutation(train.labels))
+    for method in (
+        lambda train: classifiers.hilbert(train, test.inputs, 2.0),
+        lambda train: classifiers.nearest_neighbour(train, test.inputs),
+        lambda train: classifiers.deep_kernel(train, test.inputs, classifiers.optimal(2).dual, 100),
+    ):
+        right, chance = (np.mean(method(of).labels == test.labels) for of in (train, shuffled))
+        assert right > 0.9
+        assert chance < 0.7  # of classes of 0.4 and 0.6
+
+
+@pytest.mark.slow
+def test_a_deep_relu_network_is_the_majority_whichever_it_is(monkeypatch):
+    """Of 24 points of the class +1, too: what is no number is not taken for the class -1."""
+    uniform = script._uniform
+    monkeypatch.setattr(script, "_uniform", lambda rng, first, second: uniform(rng, second, first))
+    config = dataclasses.replace(script.TINY, relu_depths=(300,))
+    (row,) = script._taxonomy(np.random.default_rng(0), config, "ReLU")
+    assert row["majority"] > 0.9 > row["nearest neighbour"]
 
 
 @pytest.mark.slow

@@ -242,7 +242,7 @@ def test_members_that_are_one_network_are_not_diverse():
     known, shuffled = (script._judged(logits, logits, each) for each in (labels, labels[:, ::-1]))
     assert np.all(known["accuracy"] > 0.7)  # logits are averaged in labels, probabilities here
     assert np.all(shuffled["accuracy"] < known["accuracy"] - 0.3)
-    assert np.all(shuffled["shares"][:, 0] > 0.6 > known["shares"][:, 0])
+    assert np.all(shuffled["shares"][:, 0] > known["shares"][:, 0])
 
 
 def test_mixed_ensembles_have_the_members_of_the_others(monkeypatch):

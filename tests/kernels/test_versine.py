@@ -86,3 +86,13 @@ def test_derivative_is_that_of_the_differences(count):
         jax.grad(total, (0, 1))(x1, x2), jax.grad(plainly, (0, 1))(x1, x2), strict=True
     ):
         np.testing.assert_allclose(got, truth, rtol=1e-10, atol=1e-10)
+
+
+def test_orthogonal_vectors_are_on_the_side_of_near_ones():
+    """The derivative of 1 - |c| at c = 0 is -1: the sign that `dual` and the kernels give c = 0."""
+    x1, x2 = jnp.eye(3)[:1], jnp.eye(3)[1:2]
+
+    def one(x1):
+        return versine.versine(x1, x2, x1 @ x2.T, np.zeros((1, 1), bool))[0, 0]
+
+    np.testing.assert_array_equal(jax.grad(one)(x1), -x2)

@@ -23,7 +23,7 @@ def layers(key, activation, width, depth, networks):
         networks, bias_rate=0.0, weight_rate=WEIGHT_RATE, derivative=nonlinearity.derivative,
     )  # fmt: skip
     estimates = _estimates(found, jnp.asarray(widths))
-    theory = _theory(activation, depth)(jnp.full(depth, float(width)))
+    theory = _theory(activation)(jnp.full(depth, float(width)))
     for layer in range(1, depth):  # nothing fluctuates in the first
         row = {"layer": layer + 1}
         for name, (value, error) in estimates.items():
@@ -54,7 +54,7 @@ def _scaled(factor, estimate):
 
 
 @functools.cache  # compiled once for all widths
-def _theory(activation, depth):
+def _theory(activation):
     """To leading order; `exact` in the scale-invariant class, else one order further."""
     kernel, bias_variance, weight_variance = setting(activation)
     rates = {"bias_rate": 0.0, "weight_rate": WEIGHT_RATE}

@@ -112,6 +112,7 @@ def test_planted_rows_give_the_planted_verdict():
         (protocol(lambda sizes: [-1] * 99), {"figure": "not reproduced"}),
         (swap("parametrisation", "ntk", "standard", kind="trained"), {"trained": "reproduced"}),
         (trained([60, 65, 70, 300]), {"trained": "inconclusive"}),
+        (trained([5, 60, 65, 70]), {"trained": "inconclusive"}),
         (trained([60]), {"trained": "inconclusive"}),
         (trained([60, 65, 70, -1]), {"trained": "inconclusive"}),
         (trained([-1] * 4), {"trained": "not reproduced"}),
@@ -119,6 +120,8 @@ def test_planted_rows_give_the_planted_verdict():
         (drop(kind="trained"), {"trained": "inconclusive"}),
         (change({"inside": 0.1}, kind="moments"), dict.fromkeys(LIMITS, "not reproduced")),
         (change({"outside": 0.1}, kind="moments"), dict.fromkeys(LIMITS, "not reproduced")),
+        (change({"inside_from_ntk": 0.0, "inside_from_nngp": 0.0}, kind="moments", width=4096),
+         dict.fromkeys(LIMITS, "not reproduced")),  # of two limits it is at both
         (swap_limits, dict.fromkeys(LIMITS, "not reproduced")),
         (swap("width", 64, 4096, kind="moments"), dict.fromkeys(LIMITS, "inconclusive")),
         (change({"inside_error": 1.0}, kind="moments"), dict.fromkeys(LIMITS, "inconclusive")),

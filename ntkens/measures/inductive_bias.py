@@ -30,7 +30,9 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Key
 from scipy.stats import beta
 
+from ntkens.checks import check_finite
 from ntkens.measures import generalised_chi_squared, scaled_chi_squared
+from ntkens.measures.checks import check_at_least_one, check_no_nan
 from ntkens.measures.generalised_chi_squared import GeneralisedChiSquared
 from ntkens.measures.scaled_chi_squared import ScaledChiSquared
 
@@ -124,8 +126,7 @@ def sample_losses(
     Raises:
         ValueError: samples < 1.
     """
-    if not isinstance(samples, int | np.integer) or samples < 1:
-        raise ValueError(f"samples: got {samples}; want a whole number of at least 1")
+    check_at_least_one("samples", samples)
     eigenvalues, vectors, offsets = _principal(mean, covariance, targets, rounding)
     root = vectors * np.sqrt(eigenvalues)
     dtype = jnp.result_type(mean, jnp.float32)
@@ -243,14 +244,10 @@ def _principal(mean, covariance, targets, rounding):
 
 
 def _check_target(target_loss):
-    values = np.asarray(target_loss, np.float64)
-    if np.isnan(values).any():
-        raise ValueError("target_loss: holds NaN; look for it where it was computed")
-    return values
+    check_no_nan("target_loss", target_loss)
+    return np.asarray(target_loss, np.float64)
 
 
 def _checked(name, array):
-    values = np.asarray(array, np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name}: holds NaN or infinities; look for them where it was computed")
-    return values
+    check_finite(name, array)
+    return np.asarray(array, np.float64)

@@ -39,7 +39,8 @@ class Report(NamedTuple):
     """Intervals, of numbers [members], or of the ensemble for the entropies.
 
     A member's confidence is its largest probability; its errors cost 1. The rankings tell what it
-    gets right from what it gets wrong, by confidence: NaN where it gets everything right.
+    gets right from what it gets wrong, by confidence: NaN where it gets everything right, or
+    everything wrong; for the words see `ranking.undefined(per_example.correct(...))`.
     """
 
     accuracy: Interval

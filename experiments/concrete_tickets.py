@@ -1,7 +1,7 @@
 """Concrete ticket search finds sparse networks before training, at once. arXiv:2512.07142.
 
-    python -m experiments.concrete_tickets quick    # 25 s, 2 CPU cores
-    python -m experiments.concrete_tickets laptop   # 8 min, 2 CPU cores
+    python -m experiments.concrete_tickets quick    # 40 s, 2 CPU cores
+    python -m experiments.concrete_tickets laptop   # 7 min, 2 CPU cores
     python -m experiments.concrete_tickets paper    # one accelerator; not run yet
 
 Claim: below a few percent of the weights, masks found by gradient descent on concrete gates (CTS),

@@ -1,7 +1,7 @@
 """Neurons that play a game prune themselves. arXiv:2512.22106, Table 2.
 
-    python -m experiments.pruning_game quick    # 30 s, 2 CPU cores
-    python -m experiments.pruning_game laptop   # 6 min, 2 CPU cores
+    python -m experiments.pruning_game quick    # 50 s, 2 CPU cores
+    python -m experiments.pruning_game laptop   # 7 min, 2 CPU cores
     python -m experiments.pruning_game paper    # one accelerator; not run yet
 
 Claim: each neuron of a network has a gate that climbs a utility, benefit less cost, while the

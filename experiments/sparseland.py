@@ -1,6 +1,6 @@
 """Ten lessons of sparse networks, each with the row that shows or limits it. arXiv:2302.02596.
 
-    python -m experiments.sparseland quick    # 25 s, 2 CPU cores
+    python -m experiments.sparseland quick    # 40 s, 2 CPU cores
     python -m experiments.sparseland laptop   # 5 min, 2 CPU cores
     python -m experiments.sparseland paper    # one accelerator; not run yet
 

@@ -90,13 +90,19 @@ def main(script: ModuleType, args: Sequence[str] | None = None) -> None:
     module = script.__spec__.name if script.__spec__ else _name(script)
     arguments = tyro.extras.overridable_config_cli(
         {
-            preset: (costs.get(preset, ""), Arguments(preset, getattr(script, preset.upper())))
+            preset: (costs.get(preset, ""), Arguments(preset, _unchecked(script, preset)))
             for preset in PRESETS
         },
         prog=f"python -m {module}",
         description=script.__doc__,
         args=words,
     )
+    try:
+        config = script.Config(**vars(arguments.config))
+    except ValueError as error:
+        print(f"{error}\nFor all options: python -m {module} --help", file=sys.stderr)
+        raise SystemExit(2) from None
+    arguments = dataclasses.replace(arguments, config=config)
     try:
         execute(script, arguments, command=shlex.join(["python", "-m", module, *words]))
     except SystemExit as stop:
@@ -106,6 +112,13 @@ def main(script: ModuleType, args: Sequence[str] | None = None) -> None:
             sys.stdout.flush()
             os._exit(_session.STOPPED)
         raise
+
+
+def _unchecked(script: ModuleType, preset: str) -> Any:
+    """The config of a preset whose fields may be anything: tyro would not name what is refused."""
+    config = getattr(script, preset.upper())
+    names = {"__post_init__": lambda self: None, "__doc__": script.Config.__doc__}
+    return type("Config", (script.Config,), names)(**vars(config))
 
 
 def execute(script: ModuleType, arguments: Arguments, command: str = "the same call") -> Verdict:

@@ -176,6 +176,7 @@ def test_ctrl_c_says_what_is_kept_and_how_to_continue(tmp_path):
         (["quick", "--sed", "3"], "--seed INT"),
         (["quick", "--ou", "x"], "--out PATH"),
         (["quick", "--seed", "x"], "invalid literal"),
+        (["quick", "--seed", "-1"], "seed: got -1; want at least 0\n"),
         ([], "quick"),
     ],
 )

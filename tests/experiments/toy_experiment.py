@@ -36,6 +36,11 @@ class Config:
     threshold: float = math.nan
     """NaN, which differs from itself: the same config is the same run nevertheless."""
 
+    def __post_init__(self) -> None:
+        """Refuses what could not be measured."""
+        if self.seed < 0:
+            raise ValueError(f"seed: got {self.seed}; want at least 0")
+
 
 QUICK, LAPTOP, PAPER = Config(), Config(seed=1), Config(seed=2)
 TINY = Config(("a",))

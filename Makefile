@@ -17,7 +17,7 @@ CACHED := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax JAX_PERSISTENT_CACHE_MI
 PYTEST := $(CACHED) $(BIN)/python -m pytest -q
 FOUR_DEVICES := XLA_FLAGS=--xla_force_host_platform_device_count=4
 
-.PHONY: help run test test-float32 test-devices check results mutate
+.PHONY: help run test test-float32 test-devices check check-source check-fast results mutate
 help:
 	@sed -n 's/^# //p' Makefile | head -4
 
@@ -52,10 +52,15 @@ results: $(READY)
 	$(BIN)/python -m experiments.table
 
 check: $(READY)
-	@echo "==> ruff, pyright, fast tests"
+	@echo "==> ruff, pyright and the fast tests, at once"
+	$(MAKE) --no-print-directory -j 2 check-source check-fast
+
+check-source: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+check-fast: $(READY)
 	$(PYTEST) -n 2 --dist loadfile -m 'not slow' tests
 
 mutate: $(READY)

@@ -46,11 +46,11 @@ def key() -> jax.Array:
 def pytest_runtest_setup(item):
     """Most of the time of tests is compilation, and a third of that is optimisation.
 
-    It is left out but for kernels and predictors, whose last digits are tested, for the tour, which
-    users run, and where devices and precisions are: what other tests assert does not rest on it.
+    It is left out but where precisions and devices are tested, and in files marked `optimised`:
+    those whose last digits, symmetry to the bit or memory rest on what the compiler makes of them.
     """
     room = item.path.relative_to(os.path.dirname(__file__)).parts[0]
-    is_quick = room not in ("kernels", "predictors", "test_readme.py", *special)
+    is_quick = room not in special and item.get_closest_marker("optimised") is None
     jax.config.update("jax_disable_most_optimizations", is_quick)
     # Processes that a test starts compile in the same way, and so give the same bits.
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(is_quick))

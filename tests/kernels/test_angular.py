@@ -7,6 +7,8 @@ import pytest
 
 from ntkens.kernels import angular, dual, fully_connected
 
+pytestmark = pytest.mark.optimised
+
 SLOPES = [(1.0, 0.0), (1.0, -1.0), (2.0, 0.1), (0.7, 0.1), (-1.0, 0.5)]
 
 

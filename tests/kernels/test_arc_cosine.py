@@ -8,6 +8,8 @@ import pytest
 
 from ntkens.kernels import arc_cosine
 
+pytestmark = pytest.mark.optimised
+
 
 def exact(versine):
     """psi and sin psi - psi cos psi to 30 digits."""

@@ -9,6 +9,8 @@ import pytest
 
 from ntkens.kernels import Kernel, blocks, dual, fully_connected, stax, tiles
 
+pytestmark = pytest.mark.optimised
+
 ROOT = Path(__file__).parents[2]
 
 

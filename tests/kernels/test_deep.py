@@ -10,6 +10,8 @@ import pytest
 
 from ntkens.kernels import deep, dual, hermite, infinite_depth
 
+pytestmark = pytest.mark.optimised
+
 VERSINES = np.array([1e-300, 1e-30, 1e-12, 1e-3, 0.1, 0.7, 0.999, 0.7, 0.3, 0.0])
 SIGNS = np.array([1, 1, 1, 1, 1, 1, 1, -1, -1, 1])
 

@@ -11,6 +11,8 @@ from scipy.special import erf, ndtr
 from ntkens.kernels import dual
 from tests import oracles
 
+pytestmark = pytest.mark.optimised
+
 ACTIVATIONS = {
     "relu": (dual.relu(), lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0),
     "leaky_relu": (

@@ -214,7 +214,9 @@ def test_params_of_several_dtypes(method):
     single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), PARAMS)
     kernel = empirical.ntk(network, single, X1.astype(jnp.float32), method=method)
     assert kernel.dtype == jnp.float32
-    np.testing.assert_allclose(kernel, empirical.ntk(network, PARAMS, X1), rtol=1e-5)
+    exact = empirical.ntk(network, PARAMS, X1)
+    # An entry in which terms cancel has the absolute error of the others.
+    np.testing.assert_allclose(kernel, exact, rtol=1e-5, atol=1e-6 * np.max(exact))
 
 
 def test_sums_over_leaves_of_few_digits_do_not_stall():

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from ntkens.kernels import dual, fully_connected, stax
 from tests import oracles
 
+pytestmark = pytest.mark.optimised
+
 EXACT = {
     "relu": dual.relu(),
     "leaky_relu": dual.leaky_relu(0.25),

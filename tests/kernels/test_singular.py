@@ -13,6 +13,8 @@ from sklearn.neighbors import KNeighborsRegressor
 from ntkens.kernels import singular
 from ntkens.predictors import local
 
+pytestmark = pytest.mark.optimised
+
 
 def points(count, width, seed=0):
     return np.random.default_rng(seed).normal(size=(count, width))

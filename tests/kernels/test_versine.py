@@ -7,6 +7,8 @@ import pytest
 
 from ntkens.kernels import versine
 
+pytestmark = pytest.mark.optimised
+
 N, M, D = 48, 40, 7
 
 

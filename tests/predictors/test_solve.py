@@ -6,6 +6,8 @@ import pytest
 from ntkens.kernels import Operator
 from ntkens.predictors import solve
 
+pytestmark = pytest.mark.optimised
+
 N = 200
 
 

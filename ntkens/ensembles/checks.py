@@ -1,4 +1,4 @@
-"""Checks at the door of what members predict: logits, probabilities, and labels to go with them."""
+"""Checks at the door: logits, probabilities and labels of members, and numbers of members."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +34,18 @@ def check_labels(labels, shape) -> None:
         values = np.asarray(labels)  # under jit a constant has a value, its comparison has not
         if not ((values >= 0) & (values < shape[-1])).all():
             raise ValueError(f"labels: got one outside the classes 0..{shape[-1] - 1}")
+
+
+def check_accuracy(accuracy) -> None:
+    """One probability, neither 0 nor 1."""
+    if jnp.ndim(accuracy) or (is_concrete(accuracy) and not 0 < float(accuracy) < 1):
+        raise ValueError(f"accuracy: got {accuracy}; want a probability between 0 and 1")
+
+
+def check_number(name, value) -> None:
+    """One number of at least 1."""
+    if jnp.ndim(value) or (is_concrete(value) and not np.asarray(value) >= 1):
+        raise ValueError(f"{name}: got {value}; it is one number of at least 1, vmap over several")
 
 
 def check_probabilities(probabilities) -> None:

@@ -20,6 +20,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from ntkens.checks import check_finite, check_float64, is_concrete
+from ntkens.ensembles.checks import check_accuracy, check_number
 
 MOST = 2**53  # the largest ensemble looked for: doubles count integers up to here
 
@@ -64,8 +65,9 @@ def accuracy(
             variance, count or weight, or weights that do not sum to 1.
     """
     check_float64("complexity.accuracy")
-    _check_number("members", members)
-    return 1 - _failure(_inputs(mean, variance, bits, counts, weights), members)
+    check_number("members", members)
+    right = 1 - _failure(_inputs(mean, variance, bits, counts, weights), members)
+    return jnp.where(jnp.asarray(members) >= 1, right, jnp.nan)
 
 
 def members_needed(
@@ -89,7 +91,7 @@ def members_needed(
             at 0 with a variance, where no number of networks helps; more than 2^53 networks.
     """
     check_float64("complexity.members_needed")
-    _check_accuracy(accuracy)
+    check_accuracy(accuracy)
     inputs = _inputs(mean, variance, bits, counts, weights)
     if is_concrete(inputs):
         margins = np.asarray(inputs.margins)
@@ -132,11 +134,12 @@ def accuracy_bounds(
         ValueError: as for `accuracy`.
     """
     check_float64("complexity.accuracy_bounds")
-    _check_number("members", members)
-    _check_number("outputs", outputs)
+    check_number("members", members)
+    check_number("outputs", outputs)
     marginals = _marginals(mean, variance, bits, log_counts)
     lower, upper = (failure(marginals, outputs, members) for failure in (_union, _hardest))
-    return Bounds(1 - lower, 1 - upper)
+    is_asked = (jnp.asarray(members) >= 1) & (jnp.asarray(outputs) >= 1)
+    return Bounds(*(jnp.where(is_asked, 1 - failure, jnp.nan) for failure in (lower, upper)))
 
 
 def members_needed_bounds(
@@ -153,8 +156,8 @@ def members_needed_bounds(
     are, reach `accuracy`. Returns and raises as `members_needed` does.
     """
     check_float64("complexity.members_needed_bounds")
-    _check_accuracy(accuracy)
-    _check_number("outputs", outputs)
+    check_accuracy(accuracy)
+    check_number("outputs", outputs)
     marginals = _marginals(mean, variance, bits, log_counts)
     if is_concrete(marginals) and (wrong := np.asarray(marginals[0]) <= 0).any():
         raise ValueError(
@@ -258,7 +261,8 @@ def _search(failure, allowed, start):
     start = jnp.asarray(start, int)
     bracket = jax.lax.while_loop(too_small, lambda b: (b[1], 2 * b[1]), (start - 1, start))
     _, needed = jax.lax.while_loop(lambda b: b[1] - b[0] > 1, bisect, bracket)
-    return jnp.where(failure(needed) <= allowed, needed, -1)
+    is_asked = (allowed > 0) & (allowed < 1)
+    return jnp.where(is_asked & (failure(needed) <= allowed), needed, -1)
 
 
 def _margins(mean, variance, bits):
@@ -271,7 +275,7 @@ def _margins(mean, variance, bits):
     ones = jnp.asarray(bits) > 0
     signed = jnp.where(ones, mean, -mean)
     said = jnp.where((mean > 0) == ones, jnp.inf, -jnp.inf)
-    random = variance > 0
+    random = ~(variance <= 0)  # a NaN has no side
     return jnp.where(random, signed / jnp.sqrt(jnp.where(random, variance, 1)), said)
 
 
@@ -320,20 +324,9 @@ def _marginals(mean, variance, bits, log_counts):
     return _margins(mean, variance, bits), log_counts
 
 
-def _check_number(name, value):
-    """One number of at least 1."""
-    if jnp.ndim(value) or (is_concrete(value) and not np.asarray(value) >= 1):
-        raise ValueError(f"{name}: got {value}; it is one number of at least 1, vmap over several")
-
-
 def _check_bits(bits):
     if is_concrete(bits) and not np.isin(np.asarray(bits), (0, 1)).all():
         raise ValueError(f"bits: got {bits}; every bit is 0 or 1")
-
-
-def _check_accuracy(accuracy):
-    if jnp.ndim(accuracy) or (is_concrete(accuracy) and not 0 < float(accuracy) < 1):
-        raise ValueError(f"accuracy: got {accuracy}; want a probability between 0 and 1")
 
 
 def _in_reach(needed):

@@ -14,32 +14,57 @@ from jax.scipy.special import gammaln, log_ndtr
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
 
+from ntkens.checks import is_concrete
 from ntkens.ensembles import complexity
+from ntkens.ensembles.checks import check_accuracy, check_number
 from ntkens.kernels import dual, fully_connected
 from ntkens.predictors import permutations, posterior
 from ntkens.predictors.permutations import Regime
 
 
-@functools.partial(jax.jit, static_argnames="regime")
 def accuracy(
     k: Int[ArrayLike, ""], ones: Int[ArrayLike, ""], members: Int[ArrayLike, ""], regime: Regime
 ) -> Float[Array, ""]:
-    """Probability that an ensemble is right in all k bits of an input of `ones` ones. Exact."""
-    inside, outside, variance = permutations.moments(k, ones, regime)
-    mean, counts = jnp.stack([inside, outside]), jnp.stack([ones, jnp.subtract(k, ones)])
-    return complexity.accuracy(mean, variance, np.array([1, 0]), members, counts)
+    """Probability that an ensemble is right in all k bits of an input of `ones` ones. Exact.
+
+    Raises:
+        TypeError, ValueError: as `permutations.moments`; members < 1. Under jit these are NaN.
+    """
+    permutations.check_task(k, ones, regime)
+    check_number("members", members)
+    return _accuracy(k, ones, members, regime)
 
 
 @functools.partial(jax.jit, static_argnames="regime")
+def _accuracy(k, ones, members, regime):
+    return complexity.accuracy(*_one_input(k, ones, regime, members))
+
+
 def members_needed(
     k: Int[ArrayLike, ""], ones: Int[ArrayLike, ""], accuracy: Float[ArrayLike, ""], regime: Regime
 ) -> Int[Array, ""]:
     """Smallest ensemble that is right in all k bits of an input of `ones` ones, with probability
-    `accuracy`. Exact; -1 for what `permutations.moments` and `complexity.members_needed` refuse.
+    `accuracy`. Exact.
+
+    Raises:
+        TypeError, ValueError: as `permutations.moments`; an accuracy outside (0, 1). Under jit
+            these are -1.
     """
+    permutations.check_task(k, ones, regime)
+    check_accuracy(accuracy)
+    return _members_needed(k, ones, accuracy, regime)
+
+
+@functools.partial(jax.jit, static_argnames="regime")
+def _members_needed(k, ones, accuracy, regime):
+    return complexity.members_needed(*_one_input(k, ones, regime, accuracy))
+
+
+def _one_input(k, ones, regime, asked):
+    """Arguments of `complexity`: a bit inside stands for `ones`, one outside for the others."""
     inside, outside, variance = permutations.moments(k, ones, regime)
     mean, counts = jnp.stack([inside, outside]), jnp.stack([ones, jnp.subtract(k, ones)])
-    return complexity.members_needed(mean, variance, np.array([1, 0]), accuracy, counts)
+    return mean, variance, np.array([1, 0]), asked, counts
 
 
 def paper_bound(
@@ -49,12 +74,16 @@ def paper_bound(
 
     8 variance / outside^2 ln(2 k tests / (1 - accuracy)): concentration within half the mean, and
     a union over bits and tests. Inferred from the drawn curve, which it follows to 3%.
+
+    Raises:
+        TypeError, ValueError: as `permutations.moments`; an accuracy outside (0, 1); tests < 1.
     """
+    check_accuracy(accuracy)
+    check_number("tests", tests)
     _, outside, variance = permutations.moments(k, 2, regime)
     return 8 * variance / outside**2 * jnp.log(2 * k * tests / (1 - accuracy))
 
 
-@functools.partial(jax.jit, static_argnames=("regime", "size"))
 def all_inputs_bounds(
     k: Int[ArrayLike, ""], accuracy: Float[ArrayLike, ""], regime: Regime, size: int
 ) -> tuple[complexity.Bounds, complexity.Bounds]:
@@ -72,7 +101,20 @@ def all_inputs_bounds(
     Returns:
         The bounds, and for each the number of ones that binds it: the input likeliest to be wrong
         in the lower one, the largest term of the union in the upper one.
+
+    Raises:
+        TypeError, ValueError: as `permutations.moments`; an accuracy outside (0, 1); size < k.
+            Under jit these are bounds of -1, but for the size, which is not looked at.
     """
+    permutations.check_task(k, 2, regime)
+    check_accuracy(accuracy)
+    if is_concrete(k) and size < np.max(np.asarray(k)):
+        raise ValueError(f"size: got {size}; want at least k = {k}")
+    return _all_inputs_bounds(k, accuracy, regime, size)
+
+
+@functools.partial(jax.jit, static_argnames=("regime", "size"))
+def _all_inputs_bounds(k, accuracy, regime, size):
     counted = jnp.arange(2, size + 1)
     ones = jnp.minimum(counted, k)
     inside, outside, variance = permutations.moments(k, ones, regime)
@@ -105,8 +147,10 @@ def all_inputs_sample(
         The size, as a quantile of the draws, and its standard error.
 
     Raises:
-        ValueError: k > 12, where the 2^k inputs no longer fit, or fewer than 100 draws.
+        ValueError: k > 12, where the 2^k inputs no longer fit, fewer than 100 draws, or an
+            accuracy outside (0, 1).
     """
+    check_accuracy(accuracy)
     if not 2 <= k <= 12:
         raise ValueError(f"k: got {k}; want 2 to 12, all 2^k inputs are drawn at once")
     if draws < 100:

@@ -65,18 +65,7 @@ def moments(k: Int[ArrayLike, "..."], ones: Int[ArrayLike, "..."], regime: Regim
         ValueError: k < 2, ones outside 1..k (zero is no input: it has no direction), or an
             unknown regime. Under jit the moments of such k and ones are NaN.
     """
-    check_float64("permutations.moments")
-    if regime not in get_args(Regime):
-        raise ValueError(f'regime: got {regime!r}; want "ntk" or "nngp"')
-    for name, value in (("k", k), ("ones", ones)):
-        if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
-            raise TypeError(f"{name}: got {value!r}; want an integer or an array of integers")
-    if is_concrete(k) and np.any(np.asarray(k) < 2):
-        raise ValueError(f"k: got {k}; a permutation to be learned has k >= 2")
-    if is_concrete(ones) and np.any(np.asarray(ones) < 1):
-        raise ValueError(f"ones: got {ones}; an input of zeros has no direction, want 1..k")
-    if is_concrete(k, ones) and np.any(np.asarray(ones) > np.asarray(k)):
-        raise ValueError(f"ones: got {ones}; an input of length k = {k} has at most k ones")
+    check_task(k, ones, regime)
     k, ones = jnp.asarray(k), jnp.asarray(ones)
     is_task = (k >= 2) & (ones >= 1) & (ones <= k)
     k, n = jnp.asarray(k, float), jnp.asarray(ones, float)
@@ -102,6 +91,22 @@ def moments(k: Int[ArrayLike, "..."], ones: Int[ArrayLike, "..."], regime: Regim
         jnp.where(n == 1, 0, variance),
     )
     return Moments(*(jnp.where(is_task, moment, jnp.nan) for moment in exact))
+
+
+def check_task(k: Int[ArrayLike, "..."], ones: Int[ArrayLike, "..."], regime: Regime) -> None:
+    """Raises what `moments` raises, where the values are known."""
+    check_float64("permutations.moments")
+    if regime not in get_args(Regime):
+        raise ValueError(f'regime: got {regime!r}; want "ntk" or "nngp"')
+    for name, value in (("k", k), ("ones", ones)):
+        if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+            raise TypeError(f"{name}: got {value!r}; want an integer or an array of integers")
+    if is_concrete(k) and np.any(np.asarray(k) < 2):
+        raise ValueError(f"k: got {k}; a permutation to be learned has k >= 2")
+    if is_concrete(ones) and np.any(np.asarray(ones) < 1):
+        raise ValueError(f"ones: got {ones}; an input of zeros has no direction, want 1..k")
+    if is_concrete(k, ones) and np.any(np.asarray(ones) > np.asarray(k)):
+        raise ValueError(f"ones: got {ones}; an input of length k = {k} has at most k ones")
 
 
 class Prediction(NamedTuple):

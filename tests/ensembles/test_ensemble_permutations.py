@@ -88,8 +88,36 @@ def test_paper_bound_follows_the_drawn_curve():
         np.testing.assert_allclose(permutations.paper_bound(k, 0.9, 1000, "ntk"), bound, rtol=0.03)
 
 
-def test_bad_input_is_named(key):
-    with pytest.raises(ValueError, match="k: got 13"):
-        permutations.all_inputs_sample(key, 13, 0.9, "ntk", 1000)
-    with pytest.raises(ValueError, match="draws: got 5"):
-        permutations.all_inputs_sample(key, 5, 0.9, "ntk", 5)
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda key: permutations.all_inputs_sample(key, 13, 0.9, "ntk", 1000), "k: got 13"),
+        (lambda key: permutations.all_inputs_sample(key, 5, 0.9, "ntk", 5), "draws: got 5"),
+        (lambda key: permutations.all_inputs_sample(key, 5, 1.5, "ntk", 200), "accuracy: got 1.5"),
+        (lambda key: permutations.members_needed(5, 0, 0.9, "ntk"), "ones: got 0"),
+        (lambda key: permutations.members_needed(5, 2, 1.0, "ntk"), "accuracy: got 1.0"),
+        (lambda key: permutations.accuracy(5, 7, 10, "ntk"), "ones: got 7"),
+        (lambda key: permutations.accuracy(5, 2, 0, "ntk"), "members: got 0"),
+        (lambda key: permutations.all_inputs_bounds(5, 0.9, "ntk", 3), "size: got 3"),
+        (lambda key: permutations.all_inputs_bounds(1, 0.9, "ntk", 3), "k: got 1"),
+        (lambda key: permutations.paper_bound(5, 0.9, 0, "ntk"), "tests: got 0"),
+        (lambda key: permutations.paper_bound(5, 0, 10, "ntk"), "accuracy: got 0"),
+    ],
+)
+def test_bad_input_is_named(key, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(key)
+
+
+def test_what_is_refused_has_no_answer_under_jit():
+    def asked(ones, members, accuracy):
+        return (
+            permutations.members_needed(5, ones, accuracy, "ntk"),
+            permutations.accuracy(5, ones, members, "ntk"),
+        )
+
+    needed, right = jax.vmap(asked)(
+        np.array([2, 0, 6, 2, 2]), np.array([1, 1, 1, 0, 1]), np.array([0.9, 0.9, 0.9, 0.9, 1.0])
+    )
+    np.testing.assert_array_equal(needed < 0, [False, True, True, False, True])
+    np.testing.assert_array_equal(np.isnan(right), [False, True, True, True, False])

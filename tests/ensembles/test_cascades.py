@@ -323,6 +323,7 @@ stages = functools.partial(cascades.stages, score=confidence.max_softmax)
         (lambda: cascades.run(STAGES, []), ValueError, "windows: got 0; 2 members have"),
         (lambda: cascades.average_macs(np.array([0, 2]), np.ones(2)), ValueError, "exits: got 2"),
         (lambda: cascades.average_macs(np.array([0]), np.array([-1.0])), ValueError, "macs: got"),
+        (lambda: cascades.average_macs(np.array([0]), np.array([1.0, -1.0])), ValueError, "macs"),
         (lambda: cascades.average_macs(np.array(0), np.ones(2)), ValueError, "exits"),
         (lambda: cascades.threshold_at_coverage(ROW, 0.0), ValueError, "coverage: got 0.0"),
         (lambda: cascades.threshold_at_coverage(ROW[:0], 0.5), ValueError, "scores: got shape"),

@@ -170,6 +170,12 @@ def test_the_inner_fixed_point_is_a_root():
         np.testing.assert_allclose(limit.rate, 1 - 0.3 * excess, rtol=1e-15 / excess)
 
 
+def series(*coefficients):
+    """The moments of phi and of phi' that f = sum_i a_i t^i would have at unit variance."""
+    f = np.polynomial.Polynomial(coefficients)
+    return (lambda q1, q2, c, gap=None: f(c), lambda q1, q2, c, gap=None: f.deriv()(c))
+
+
 @pytest.mark.parametrize(
     ("moments", "message"),
     [
@@ -178,6 +184,9 @@ def test_the_inner_fixed_point_is_a_root():
         # f = (t - t^2 + t^3): no kernel
         ((lambda q1, q2, c, gap=None: c - c**2 + c**3, lambda *_: -1.0), "no coefficient below"),
         ((lambda q1, q2, c, gap=None: c, lambda *_: jnp.nan), "no coefficient below"),
+        # above 1 by f(0) + f'(0) alone, and a slope f'(1) below that of the chord
+        (series(0.7, 0.6, -0.9, 0.6), r"f\(0\) = 0.7, f'\(0\) = 0.6"),
+        (series(0.5, 0.4, 0.6, -0.5), r"f'\(1\) = 0.1"),
     ],
 )
 def test_what_is_no_dual_is_refused(moments, message):

@@ -91,9 +91,11 @@ def test_against_a_tree(monkeypatch):
     monkeypatch.setattr(nearest, "CPU_BLOCK", 8 * 207 * 50)
     blocked = nearest.distances(jnp.asarray(points), np.arange(207), 8)
     np.testing.assert_allclose(blocked, exact, rtol=1e-9)  # of numbers near 100
-    found = intrinsic_dimension.estimate(points, neighbours=8)
-    logs = [math.log(row[-1] / one) for row in exact for one in row[:-1]]
-    assert found.dimension == pytest.approx(len(logs) / sum(logs), rel=1e-9)
+    for neighbours in (2, 8):
+        found = intrinsic_dimension.estimate(points, neighbours=neighbours)
+        near = exact[:, :neighbours]
+        logs = [math.log(row[-1] / one) for row in near for one in row[:-1]]
+        assert found.dimension == pytest.approx(len(logs) / sum(logs), rel=1e-9)
 
 
 def test_neighbours_that_rounding_hides_are_refused():

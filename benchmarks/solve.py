@@ -132,7 +132,9 @@ def spectrum(matrix) -> dict:
     shares = np.linalg.eigvalsh(np.asarray(matrix, np.float64))[::-1] / np.trace(matrix)
     return {
         "leading": [float(share) for share in shares[:16]],
-        "at_ranks": {rank: float(shares[rank - 1]) for rank in (32, 100, 316, 1000)},
+        "at_ranks": {
+            rank: float(shares[rank - 1]) for rank in (32, 100, 316, 1000) if rank <= len(shares)
+        },
         "participation_ratio": float(1 / np.sum(shares**2)),
     }
 

@@ -40,7 +40,7 @@ def load(config: Any) -> Any:
 def network(name: str, width: int) -> Model:
     """An MLP of two hidden layers that takes images flat, or a ResNet-20; `width` of the first."""
     if name == "resnet20":
-        return resnet.resnet20(CLASSES, width=width)
+        return resnet.resnet20(CLASSES, width=width, normalisation="batch")
     flat = mlp.mlp(
         [width, width], CLASSES, parametrisation="standard", w_std=math.sqrt(2), b_std=0.0
     )

@@ -323,6 +323,6 @@ def _published(rows):
         outcome,
         ", ".join(theirs) or "not at these densities",
         ", ".join(ours) or "not measured",
-        "theirs with batch normalisation and another schedule; beyond three standard errors, with "
-        f"a point for theirs: {', '.join(misses) or 'none'}",
+        "theirs with running statistics of batches and another schedule; beyond three standard "
+        f"errors, with a point for theirs: {', '.join(misses) or 'none'}",
     )

@@ -23,9 +23,10 @@ again; IMP and LTR train anew at each level, which is their cost. SET and RigL s
 of random pruning with ERK, and both rest for the last quarter. The small dense network has the
 largest width of as many weights or fewer. Operations are those that a machine for sparse products
 could save; scores before training, which take a few gradients, are left out. An inverted mask keeps
-as many weights in each layer, as a shuffled one does. `paper` is ResNet-20 on CIFAR-10 with group
-normalisation (SynFlow scores it without any), against tables beside the code of arXiv:2512.07142;
-it has no pruned neurons, whose chain residual blocks would break, and N:M leaves its stem whole.
+as many weights in each layer, as a shuffled one does. `paper` is ResNet-20 on CIFAR-10 with
+statistics of the batch at hand (SynFlow scores it without any), against tables beside the code of
+arXiv:2512.07142; it has no pruned neurons, whose chain residual blocks would break, and N:M leaves
+its stem whole.
 """
 
 import dataclasses

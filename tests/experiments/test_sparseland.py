@@ -324,8 +324,8 @@ def test_the_accelerators_path_on_a_few_images(monkeypatch):
     """CIFAR-10's shape; the stem of three inputs stays whole under N:M."""
     rng = np.random.default_rng(0)
 
-    def short(outputs, *, width):  # one block a stage for ResNet-20's three, to compile sooner
-        return resnet.resnet([width, 2 * width, 4 * width], 1, outputs, projects=False)
+    def short(outputs, *, width, **named):  # one block a stage for its three, to compile sooner
+        return resnet.resnet([width, 2 * width, 4 * width], 1, outputs, projects=False, **named)
 
     def examples(count):
         images = rng.random((count, 32, 32, 3)).astype(np.float32)
@@ -385,6 +385,9 @@ def test_synflow_sees_no_normalisation():
         ({"rewind": 0}, "rewind: got epoch 0"),
         ({"rewind": 30}, "rewind: got epoch 30"),
         ({"period": 0}, "period: got 0"),
+        ({"fraction": 2.0}, "fraction: got"),
+        ({"fractions": (-0.1,)}, "fractions: got"),
+        ({"pruned": 1.0}, "pruned: got 1.0"),
     ],
 )
 def test_a_config_that_cannot_be_measured_is_refused(change, message):

@@ -105,6 +105,17 @@ def test_one_batch_is_full_batch_descent_by_optax(key):
     np.testing.assert_allclose(info.loss, expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize(("indices", "batch"), [(None, 6), (np.array([3, 17, 4, -1, -1]), 2)])
+def test_the_loss_of_an_epoch_is_the_mean_over_its_examples(key, indices, batch):
+    """The last batch is short; of rows of -1 there is none. Nothing moves at a rate of 0."""
+    still = optax.sgd(0.0)
+    state = fit.start(MODEL.init(key, jnp.asarray(TRAIN.inputs)), still, key)
+    _, info = fit.epochs(loss, still, state, TRAIN, epochs=2, batch=batch, indices=indices)
+    rows = np.arange(len(TRAIN.labels)) if indices is None else indices[indices >= 0]
+    expected = loss(state.params, jnp.asarray(TRAIN.inputs[rows]), jnp.asarray(TRAIN.labels[rows]))
+    np.testing.assert_allclose(info.loss, [expected.mean()] * 2, rtol=1e-12)
+
+
 def test_segments_of_epochs_are_one_run(key):
     whole, info = trained(started(key), epochs=3)
     state, parts = started(key), []

@@ -13,8 +13,8 @@ from experiments import _concrete_tickets_networks as networks
 from experiments import _concrete_tickets_verdict as judge
 from experiments import concrete_tickets as script
 from experiments import run
-from ntkens.data import Dataset, Examples
 from ntkens.models import conv, mlp, resnet
+from tests.experiments import downloads
 from tests.experiments.corruptions import change
 
 CLAIMS = ("saliency", "order", "checks", "rewinding", "time", "control", "objectives", "identities",
@@ -194,22 +194,10 @@ def test_a_residual_network_has_a_feature_for_each_relu():
     assert found == [*stages, (3, 10)]
 
 
-@pytest.fixture(scope="module")
-def images():
-    """Images that take a crop of a brighter patch, by class."""
-    rng = np.random.default_rng(0)
-
-    def examples(count):
-        pixels = (rng.integers(0, 256, (count, 8, 8, 3)) / 255).astype(np.float32)
-        return Examples(pixels, np.arange(count, dtype=np.int32) % 10)
-
-    return Dataset(examples(40), examples(20))
-
-
 @pytest.mark.slow
-def test_the_accelerators_path_on_a_few_images(monkeypatch, images):
+def test_the_accelerators_path_on_a_few_images(monkeypatch):
     """Convolutions, batch statistics, crops, drops and clips; a cell of one seed."""
-    monkeypatch.setattr(networks.tfds, "load", lambda name, directory: images)
+    monkeypatch.setattr(networks.tfds, "load", lambda name, directory: downloads.images((8, 8, 3)))
     config = dataclasses.replace(
         script.PAPER, data_directory="planted", widths=(2,), blocks=1, densities=(0.5, 0.3),
         methods=("CTS features",), seeds=2, epochs=2, rewind=1, search=2, batch=20,

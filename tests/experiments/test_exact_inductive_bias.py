@@ -15,6 +15,7 @@ from experiments._exact_inductive_bias_verdict import AVERAGED, CHANCE, PLANTED
 from ntkens.data import Dataset, Examples
 from ntkens.measures import generalised_chi_squared as gcs
 from ntkens.measures import inductive_bias, scaled_chi_squared
+from tests.experiments import downloads
 from tests.experiments.corruptions import change, drop, swap
 
 CLAIMS = (
@@ -222,13 +223,7 @@ def test_networks_learn_and_have_losses_of_their_own():
 @pytest.mark.slow
 def test_the_accelerators_path_on_a_few_images(monkeypatch):
     """MNIST's shape; splits that are other orders of the same images."""
-    rng = np.random.default_rng(0)
-
-    def examples(count):
-        images = (rng.integers(0, 256, (count, 28, 28, 1)) / 255).astype(np.float32)
-        return Examples(images, np.arange(count, dtype=np.int32) % 10)
-
-    small = Dataset(examples(40), examples(20))
+    small = downloads.images((28, 28, 1))
     monkeypatch.setattr(spaces.tfds, "load", lambda name, directory: small)
     config = script.Config(
         images="mnist", sizes=(20,), test=10, samples=200, sides=(28, 7), dimensions=(2,),

@@ -14,9 +14,9 @@ from experiments import _pruning_game_frozen as frozen
 from experiments import _pruning_game_readings as papers
 from experiments import _pruning_game_training as training
 from experiments import pruning_game as script
-from ntkens.data import Dataset, Examples
 from ntkens.models import cost
 from ntkens.sparsity import game_dynamics, games, groups
+from tests.experiments import downloads
 from tests.experiments.corruptions import change, swap
 
 CLAIMS = (
@@ -292,13 +292,7 @@ def test_a_row_sums_up_its_seeds():
 @pytest.mark.slow
 def test_the_accelerators_path_on_a_few_images(monkeypatch):
     """MNIST's shape; all optimisers, signs, configurations and seeds in one call."""
-    rng = np.random.default_rng(0)
-
-    def examples(count):
-        images = (rng.integers(0, 256, (count, 28, 28, 1)) / 255).astype(np.float32)
-        return Examples(images, np.arange(count, dtype=np.int32) % 10)
-
-    small = Dataset(examples(40), examples(20))
+    small = downloads.images((28, 28, 1))
     monkeypatch.setattr(training.tfds, "load", lambda name, directory: small)
     config = script.Config(
         dataset="mnist", seeds=2, widths=(3, 2), epochs=1, batch=16, gate_rate=0.2, readings=()

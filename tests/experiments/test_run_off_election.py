@@ -13,6 +13,7 @@ from experiments import run
 from experiments import run_off_election as script
 from ntkens.data import Dataset, Examples
 from ntkens.ensembles import certificates
+from tests.experiments import downloads
 from tests.experiments.corruptions import change, drop, swap
 
 CLAIMS = ("plurality", "shared", "parts", "boosted", "saving", "attack", "published")
@@ -252,13 +253,7 @@ def test_what_is_certified_is_of_learners_that_differ_and_know():
 @pytest.mark.slow
 def test_the_accelerators_path_on_a_few_images(monkeypatch):
     """CIFAR-10's shape, convolutions, minibatches; what is measured is that of the plan."""
-    rng = np.random.default_rng(0)
-
-    def examples(count):
-        images = (rng.integers(0, 256, (count, 32, 32, 3)) / 255).astype(np.float32)
-        return Examples(images, np.arange(count, dtype=np.int32) % 10)
-
-    small = Dataset(examples(40), examples(20))
+    small = downloads.images((32, 32, 3))
     monkeypatch.setattr(learners.tfds, "load", lambda name, directory: small)
     config = script.Config(
         settings=(("cifar10", 4),), degree=2, splits=2, widths=(2, 2, 2), epochs=1, batch=8

@@ -17,10 +17,10 @@ from experiments import _sparseland_training as training
 from experiments import _sparseland_verdict as judge
 from experiments import sparseland as script
 from experiments._sparseland_taxonomy import CHECKS, PLACES
-from ntkens.data import Dataset, Examples
 from ntkens.models import cost, resnet
 from ntkens.models.normalisation import Normalise
 from ntkens.sparsity import masks
+from tests.experiments import downloads
 from tests.experiments.corruptions import change, drop, swap
 
 CLAIMS = ("structure", "random", "budget", "dynamic", "operations", "small_dense", "collapse",
@@ -327,11 +327,7 @@ def test_the_accelerators_path_on_a_few_images(monkeypatch):
     def short(outputs, *, width, **named):  # one block a stage for its three, to compile sooner
         return resnet.resnet([width, 2 * width, 4 * width], 1, outputs, projects=False, **named)
 
-    def examples(count):
-        images = rng.random((count, 32, 32, 3)).astype(np.float32)
-        return Examples(images, np.arange(count, dtype=np.int32) % 10)
-
-    small = Dataset(examples(8), examples(4))
+    small = downloads.images((32, 32, 3), 8, 4)
     monkeypatch.setattr(networks.tfds, "load", lambda name, directory: small)
     monkeypatch.setattr(networks.resnet, "resnet20", short)
     config = dataclasses.replace(

@@ -14,6 +14,7 @@ from experiments import _wide_deep_optimality_verdict as judge
 from experiments import wide_deep_optimality as script
 from ntkens.data import Dataset, Examples
 from ntkens.kernels import deep, infinite_depth
+from tests.experiments import downloads
 from tests.experiments.corruptions import change, drop, swap
 
 SIZES = (100, 1000, 10_000)
@@ -330,3 +331,16 @@ def test_a_pair_is_on_the_sphere_without_duplicates():
 def test_a_config_that_cannot_be_measured_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         script.Config(**change)
+
+
+@pytest.mark.slow
+def test_the_accelerators_path_on_a_few_images(monkeypatch):
+    monkeypatch.setattr(script.tfds, "load", lambda name, directory: downloads.images((32, 32, 3)))
+    config = dataclasses.replace(script.PAPER, images=("cifar10",), pairs=2, image_train=30)
+    (cell,) = (cell for cell in script.plan(config) if cell.parameters["kind"] == "images")
+    rows = list(script.measure(config, cell))
+    assert {"1-NN", "majority", "ReLU", "alpha = 8"} <= {row["classifier"] for row in rows}
+    for row in rows:
+        assert row["source"] == "cifar10"
+        assert row["failed"] is None
+        assert all(0 <= right <= 1 for right in row["accuracies"])

@@ -168,7 +168,7 @@ def _off_critical(sampled, approach):
         "(C_W / 2)^(l-1) of ReLU",
         "; ".join(quoted),
         f"|z| up to {deviations.max():.1f}. Rates per layer of the approach to a fixed "
-        f"point, beside log chi_parallel: {'; '.join(rates)}",
+        f"point, beside log chi_parallel: {'; '.join(rates) or 'not measured'}",
     )
 
 
@@ -218,7 +218,7 @@ def _rates(statement, rows, name):
         "-1",
         ", ".join(quoted) or "too few widths",
         "exponents of n in the relative residual of the leading order at the last layer; "
-        f"{SLACK} is allowed for the orders beyond. {'. '.join(beyond)}",
+        f"{SLACK} is allowed for the orders beyond. {'. '.join(beyond) or 'None is known.'}",
     )
 
 
@@ -242,9 +242,10 @@ def _collapse(found):
             f"{row['relative']:.3f} ± {row['relative error']:.3f} (n = {row['width']})"
             for row in of
         )
+        gap = f"gap falls as n^{exponent:.2f} ± {error:.2f}" if error < np.inf else "too few widths"
         quoted.append(
-            f"L/n = {ratio:g}: {values}, limit {limit:.3f}, gap falls as "
-            f"n^{exponent:.2f} ± {error:.2f}, |z| to the exact values up to {deviations.max():.1f}"
+            f"L/n = {ratio:g}: {values}, limit {limit:.3f}, {gap}, |z| to the exact values up to "
+            f"{deviations.max():.1f}"
         )
     widest = {row["ratio"]: row for row in sorted(found, key=lambda row: row["width"])}
     return Claim(
@@ -316,7 +317,8 @@ def _pairs(found):
             [row["width"] for row in of], [row["relative exact"] for row in of], [1.0] * len(of)
         )
         verdicts.append(of_exponent(exponent, error, expected))
-        quoted.append(f"{exponent:.2f} ± {error:.2f} ({depth} layers; theory {expected:.2f})")
+        known = f"{exponent:.2f} ± {error:.2f} ({depth} layers; theory {expected:.2f})"
+        quoted.append(known if error < np.inf else f"too few widths ({depth} layers)")
         last = of[-1]
         biases = [
             mean / infinite - 1

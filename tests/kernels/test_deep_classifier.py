@@ -46,7 +46,7 @@ def decided(made, depth, problem, kernel="nngp"):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kernel", ["nngp", pytest.param("ntk", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kernel", ["nngp", "ntk"])
 def test_the_square_becomes_the_nearest_neighbour(problem, kernel):
     _, _, targets, distances = problem
     nearest = targets[jnp.argmin(distances, axis=1), 0]

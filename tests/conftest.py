@@ -42,6 +42,12 @@ def key() -> jax.Array:
     return jax.random.key(20250216)
 
 
+def pytest_collection_modifyitems(items):
+    """The longest files first: a process takes a file at a time, and all end together."""
+    longest = ("test_experiments.py", "test_readme.py")
+    items.sort(key=lambda item: item.path.name not in longest)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Most of the time of tests is compilation, and a third of that is optimisation.

@@ -15,6 +15,8 @@ READY := $(VENV)/.ready
 CACHED := JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.cache/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
     JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 PYTEST := $(CACHED) $(BIN)/python -m pytest -q
+# a file at a time, in the order of tests/conftest.py: not that of the numbers of tests
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 FOUR_DEVICES := XLA_FLAGS=--xla_force_host_platform_device_count=4
 
 .PHONY: help run test test-float32 test-devices check check-source check-fast results mutate
@@ -35,7 +37,7 @@ run: $(READY)
 
 test: $(READY)
 	@echo "==> Tests: float64, two processes"
-	$(PYTEST) -n 2 --dist loadfile tests
+	$(PYTEST) $(TWO) tests
 	@echo "==> Tests: float32, and four host devices, at once"
 	$(MAKE) --no-print-directory -j 2 test-float32 test-devices
 
@@ -61,7 +63,7 @@ check-source: $(READY)
 	$(BIN)/pyright
 
 check-fast: $(READY)
-	$(PYTEST) -n 2 --dist loadfile -m 'not slow' tests
+	$(PYTEST) $(TWO) -m 'not slow' tests
 
 mutate: $(READY)
 	$(BIN)/python tests/mutants.py

@@ -44,7 +44,7 @@ def key() -> jax.Array:
 
 def pytest_collection_modifyitems(items):
     """The longest files first: a process takes a file at a time, and all end together."""
-    longest = ("test_experiments.py", "test_readme.py")
+    longest = ("test_experiments.py", "test_stax.py", "test_empirical.py", "test_readme.py")
     items.sort(key=lambda item: item.path.name not in longest)
 
 

@@ -85,6 +85,11 @@ def test_counts_are_repetitions(measure):
     assert sorted_once == measure(scores, positive) == jax.jit(measure)(scores, positive)
 
 
+def test_the_first_threshold_accepts_one():
+    scores, positive = np.array([3.0, 2.0, 1.0]), np.array([True, False, True])
+    assert ranking.fpr_at_tpr(scores, positive, 0.5) == 0
+
+
 def test_one_class_is_nan_and_says_why():
     scores = np.arange(float(EXAMPLES))
     for positive, word in ((scores >= 0, "positive"), (scores < 0, "negative")):

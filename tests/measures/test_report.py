@@ -106,3 +106,12 @@ def test_bad_input_is_named(key):
         report.report(key, probabilities, labels, first=90)
     with pytest.raises(ValueError, match="k: got 4"):
         report.report(key, probabilities, labels, top=4)
+
+
+@pytest.mark.parametrize(("classes", "top"), [(3, 3), (8, 5)])
+def test_top_five_where_there_are_as_many(classes, top, monkeypatch, key):
+    monkeypatch.setattr(
+        report, "_report", lambda key, probabilities, labels, settings, *_: settings
+    )
+    probabilities = np.full((2, 10, classes), 1 / classes)
+    assert report.report(key, probabilities, np.zeros(10, int)).top == top

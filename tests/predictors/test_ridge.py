@@ -49,6 +49,14 @@ def test_a_singular_kernel_is_never_chosen(problem):
     assert np.all(choice.index >= 1)
 
 
+def test_a_pivot_that_is_rounding_is_no_answer():
+    """Cholesky's factorisation succeeds, with a pivot of half of what rounding leaves."""
+    kernel = np.diag([1.0, 5 * np.finfo(float).eps])
+    found = ridge.path(kernel, np.eye(2), np.ones(2), (0.0, 1.0))
+    assert np.isnan(found[0]).all()
+    np.testing.assert_allclose(found[1], [0.5, 1.0])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -99,6 +99,7 @@ def test_counts_are_exact_where_int32_overflows():
         ({"stages": []}, "stages: got none"),
         ({"stages": [cost.Stage({"first": 1}, 3)]}, "kept: got layers"),
         ({"stages": [cost.Stage(KEPT | {"first": 13}, 3)]}, r"kept\['first'\]: got 13 of 12"),
+        ({"stages": [cost.Stage(KEPT | {"first": np.array([3, 13])}, 3)]}, r"kept\['first'\]"),
         ({"stages": [cost.Stage(KEPT | {"first": np.nan}, 3)]}, r"kept\['first'\]: got nan"),
         ({"stages": [cost.Stage(KEPT, -1)]}, "steps: got -1"),
         ({"stages": [cost.Stage(KEPT, 3, 4)]}, "dense_gradients: got 4 of 3"),

@@ -1,6 +1,8 @@
 """Vertices and moments against closed forms, exact chains of three layers, and integrals."""
 
+import collections
 import functools
+import itertools
 import math
 
 import jax
@@ -90,9 +92,10 @@ def test_one_width_is_the_formula_of_the_specification():
 
 
 def exact_third_layer(width):
-    """Mean and variance of G^3 for sin with C_b = 0.3, C_W = 1.2, K^1 = 0.8, by quadrature.
+    """Mean, variance and third cumulant of G^3 for sin, C_b = 0.3, C_W = 1.2 and K^1 = 0.8.
 
-    E[exp(-a G^2)] = exp(-a C_b) E[exp(-a C_W sin(z)^2 / n)]^n, and both moments are sums of these.
+    E[exp(-a G^2)] = exp(-a C_b) E[exp(-a C_W sin(z)^2 / n)]^n by quadrature, and all moments are
+    sums of these: of polynomials in E[sin^2], E[sin^4] and E[sin^6] at a variance of G^2.
     """
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
     weights = weights / weights.sum()
@@ -101,25 +104,38 @@ def exact_third_layer(width):
     def laplace(a):
         return math.exp(-0.3 * a) * (weights @ np.exp(-a * 1.2 / width * power)) ** width
 
-    square = 0.5 - 0.5 * laplace(2)
-    of_squares = 0.25 - 0.5 * laplace(2) + 0.25 * laplace(4)  # E[<sin^2>^2]
-    fourth = 3 / 8 - laplace(2) / 2 + laplace(8) / 8
-    variance = of_squares - square**2 + (fourth - of_squares) / width
-    return 0.3 + 1.2 * square, 1.44 * variance
+    def expected(*factors):  # each a sum of exponentials, coefficient by exponent
+        terms = {0: 1.0}
+        for factor in factors:
+            products = collections.Counter()
+            for (a, x), (b, y) in itertools.product(terms.items(), factor.items()):
+                products[a + b] += x * y
+            terms = products
+        return sum(x * laplace(a) for a, x in terms.items())
+
+    second, fourth = {0: 1 / 2, 2: -1 / 2}, {0: 3 / 8, 2: -1 / 2, 8: 1 / 8}
+    sixth = {0: 10 / 32, 2: -15 / 32, 8: 6 / 32, 18: -1 / 32}
+    n, one, two = width, expected(second), expected(second, second)
+    three, mixed = expected(second, second, second), expected(second, fourth)
+    square = two + (expected(fourth) - two) / n
+    cube = three + 3 * (mixed - three) / n + (expected(sixth) - 3 * mixed + 2 * three) / n**2
+    third = cube - 3 * one * square + 2 * one**3
+    return 0.3 + 1.2 * one, 1.2**2 * (square - one**2), 1.2**3 * third
 
 
 @pytest.mark.slow
 def test_moments_are_of_the_order_they_promise(moments_of):
-    """Errors fall as n^-2 of the mean and n^-3 of the variance, and of the kernel not so fast."""
+    """Errors fall as n^-2 of the mean, n^-3 of both cumulants, and of the kernel not so fast."""
     sizes = np.array([50, 100, 200])
     each = (np.full(3, value) for value in (True, 0.0, 0.8, 0.3, 1.2))
     moments = moments_of(*each, np.tile(sizes[:, None], 5))
     exact = np.array([exact_third_layer(size) for size in sizes]).T
     mean = np.abs(np.asarray(moments.mean)[:, 2] - exact[0])
     variance = np.abs(np.asarray(moments.variance)[:, 2] - exact[1])
-    rates = [np.log2(error[:-1] / error[1:]) for error in (mean, variance)]
+    third = np.abs(np.asarray(moments.third)[:, 2] - exact[2])
+    rates = [np.log2(error[:-1] / error[1:]) for error in (mean, variance, third)]
     np.testing.assert_allclose(rates[0], 2, atol=0.1)  # the next order, at n = 50
-    np.testing.assert_allclose(rates[1], 3, atol=0.1)
+    np.testing.assert_allclose(rates[1:], np.full((2, 2), 3.0), atol=0.1)
     assert np.all(np.abs(np.asarray(moments.kernel)[:, 2] - exact[0]) > 20 * mean)
 
 

@@ -81,6 +81,13 @@ def test_sample_equals_an_independent_simulation(key):
         assert share < 0.8 + slack if wanted == "below" else share > 0.8 - slack
 
 
+@pytest.mark.slow
+def test_twelve_bits_are_drawn_at_once(key):
+    needed, error = permutations.all_inputs_sample(key, 12, 0.5, "nngp", 100)
+    bounds, _ = permutations.all_inputs_bounds(12, 0.5, "nngp", 12)
+    assert bounds.lower - 5 * error < needed < bounds.upper + 5 * error
+
+
 def test_paper_bound_follows_the_drawn_curve():
     """Digitised from the paper's figure, which is good to 3%."""
     drawn = {5: 5.8e3, 10: 6.7e3, 15: 8.1e3, 20: 9.6e3, 25: 1.12e4, 30: 1.28e4}

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from ntkens.kernels import dual, fully_connected, stax
 from tests import oracles
 
-pytestmark = pytest.mark.optimised
-
 EXACT = {
     "relu": dual.relu(),
     "leaky_relu": dual.leaky_relu(0.25),
@@ -34,6 +32,7 @@ def near_pairs(width, seed):
     return np.stack([*rows, point, point * (1 + 1e-6), 2 * point])
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize(
@@ -130,6 +129,7 @@ def test_normalised_monomials_at_depth_twenty(degree):
         np.testing.assert_allclose((kernel.nngp[i, j], kernel.ntk[i, j]), exact, rtol=1e-12)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("name", PEERS)
 def test_gram_matrix_is_symmetric_and_positive(name, key):
     x = jax.random.normal(key, (30, 5))
@@ -246,6 +246,7 @@ def small_tiles(monkeypatch):
     monkeypatch.setattr(fully_connected, "_tile_side", lambda examples: 16)
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize(("n", "m"), [(33, None), (41, None), (48, None), (41, 20), (9, 50)])
@@ -282,6 +283,7 @@ def test_tiles_have_the_derivative_of_the_whole(monkeypatch):
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.optimised
 @pytest.mark.usefixtures("small_tiles")
 def test_tiled_gram_matrix_is_positive(key):
     x = jax.random.normal(key, (60, 5))
@@ -291,6 +293,7 @@ def test_tiled_gram_matrix_is_positive(key):
         assert eigenvalues[0] > -1e-14 * eigenvalues[-1]
 
 
+@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "b_std"),

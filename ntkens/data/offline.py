@@ -86,7 +86,8 @@ def standardise(data: Dataset, *, by_channel: bool = False) -> Dataset:
         for function in (np.mean, np.std)
     )
     # By comparison, as the deviation of equal numbers may round to something other than 0.
-    deviation[inputs.max(axis=axes, keepdims=True) == inputs.min(axis=axes, keepdims=True)] = 1
+    low, high = (function(inputs, axis=axes, keepdims=True) for function in (np.min, np.max))
+    deviation = np.where(low == high, 1, deviation)
 
     def scaled(examples):
         values = (examples.inputs - mean) / deviation

@@ -86,7 +86,7 @@ def test_counts_are_repetitions(measure):
 
 
 def test_the_first_threshold_accepts_one():
-    scores, positive = np.array([3.0, 2.0, 1.0]), np.array([True, False, True])
+    scores, positive = np.array([3.0, 2.0, 2.0]), np.array([True, True, False])
     assert ranking.fpr_at_tpr(scores, positive, 0.5) == 0
 
 

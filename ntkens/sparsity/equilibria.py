@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 from ntkens.checks import check_finite
 from ntkens.sparsity.games import Game
 
-MOST = 8  # players: 3^8 cases take 0.2 s, and each player more three times as long
+MOST = 8  # players: 3^8 = 6561 cases, and three times as many with each player more
 TOLERANCE = 1e-9  # of slopes and gates, in float64 and relative to the largest coefficient
 
 

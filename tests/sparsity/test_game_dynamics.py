@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from ntkens import tree
 from ntkens.data import Examples
 from ntkens.models import mlp
 from ntkens.sparsity import game_dynamics, games, groups
@@ -63,8 +64,8 @@ def runs():
     *rules, is_adam = np.array(list(RULES.values())).T
     found, values = ran(game_dynamics.Rules(*rules), is_adam.astype(bool))
     assert np.isfinite(values).all()
-    return {name: jax.tree.map(lambda leaf: np.asarray(leaf[i]), found)  # noqa: B023 - called here
-            for i, name in enumerate(RULES)}  # fmt: skip
+    found = jax.tree.map(np.asarray, found)
+    return {name: tree.index(found, place) for place, name in enumerate(RULES)}
 
 
 def gradients(params, gates):

@@ -311,7 +311,7 @@ def _widening(rows):
     outcome = "not reproduced" if falls_back else _judged([whole])
     if not all(np.isfinite(step).all() for step in steps):
         outcome = "inconclusive"
-    elif abs(sign(whole - gain(rows, "risk@80", "ensemble"))) > 0:
+    elif sign(whole - gain(rows, "risk@80", "ensemble")):
         outcome = "not reproduced"  # not as far as the ensemble's, or further
     risks = [values(rows, kind="sweep", policy="window", width=width) for width in widths]
     course = ", ".join(

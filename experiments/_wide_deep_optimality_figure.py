@@ -58,9 +58,10 @@ def _gaps(axes, rows):
             sizes, values, errors = gaps(rows, classifier, dimension)
             label = f"S^{dimension}" if classifier == "Hilbert" else None
             axes.errorbar(sizes, values, errors, fmt=style, ms=4, lw=1, color=colour, label=label)
-    axes.set(xscale="log", ylabel="Bayes accuracy - accuracy")
-    axes.set_xlabel("training examples n (dashed: matched kernel, dotted: 1-NN)", fontsize=9)
-    axes.set_ylim(0, 1.15 * axes.get_ylim()[1])  # room for the legend
+    for style, label in (("k-", "Hilbert"), ("kx--", "matched"), ("k.:", "1-NN")):
+        axes.plot([], [], style, ms=4, lw=1, label=label)
+    axes.set(xscale="log", xlabel="training examples n", ylabel="Bayes accuracy - accuracy")
+    axes.set_ylim(0, 1.35 * axes.get_ylim()[1])  # room for the legend
     axes.set_title("approach to Bayes")
 
 
